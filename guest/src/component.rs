@@ -1,0 +1,359 @@
+//! The exports of the component: conversions between the WIT types and the rules, and nothing else.
+//! Invariant: no export panics; a trap would take the instance and every handle in it along.
+
+use crate::durable::Durability;
+use crate::entry::Source;
+use crate::error::{Error, ErrorCode, Owner};
+use crate::layout::{EntryId, LOCK_PATH, Token};
+use crate::lock::{AcquireOptions, Held, Holder, ReleaseReport, Status, Takeover};
+use crate::record::LockRecord;
+use crate::staging::{Entry, Limits, Snapshot, UnusableFile};
+use crate::system::{Scope, System};
+use crate::wasi::{WasiDir, WasiSystem};
+use crate::workspace::Workspace;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::bindings::exports::insomnia::consolidation::{lock as wit_lock, staging as wit_staging};
+use crate::bindings::insomnia::consolidation::{process, types as wit};
+
+/// What the bindings call.
+pub(crate) struct Component;
+
+type Shared = Rc<Workspace<WasiDir, WasiSystem>>;
+
+thread_local! {
+    /// The workspace, opened by the first call.
+    static WORKSPACE: RefCell<Option<Shared>> = const { RefCell::new(None) };
+}
+
+fn workspace() -> Result<Shared, wit::Error> {
+    WORKSPACE.with_borrow_mut(|workspace| {
+        if let Some(workspace) = workspace {
+            return Ok(workspace.clone());
+        }
+        let root = WasiDir::root().map_err(|error| Error::io("open the workspace root", ".", &error))?;
+        Ok(workspace.insert(Rc::new(Workspace::new(root, WasiSystem))).clone())
+    })
+}
+
+/// A snapshot and where it has been read to.
+pub(crate) struct SnapshotState(RefCell<Snapshot<WasiDir>>);
+
+/// A held lock. Rewriting it needs the workspace, for a temporary name.
+pub(crate) struct HeldState {
+    workspace: Shared,
+    held: RefCell<Held<WasiDir>>,
+}
+
+impl wit_staging::Guest for Component {
+    type Snapshot = SnapshotState;
+
+    fn check(payloads: Vec<String>, default_source: Option<wit_staging::Source>) -> Result<(), wit::Error> {
+        let source = default_source.map(Source::from);
+        Ok(workspace()?.check_payloads(&payloads, source.as_ref())?)
+    }
+
+    fn write(
+        payload: String,
+        default_source: Option<wit_staging::Source>,
+        durability: wit::Durability,
+    ) -> Result<String, wit::Error> {
+        let source = default_source.map(Source::from);
+        let ids = workspace()?.stage(&[payload], source.as_ref(), durability.into())?;
+        match ids.first() {
+            Some(id) => Ok(id.to_string()),
+            None => Err(Error::new(ErrorCode::Internal, "one payload gave no id").into()),
+        }
+    }
+
+    fn write_many(
+        payloads: Vec<String>,
+        default_source: Option<wit_staging::Source>,
+        durability: wit::Durability,
+    ) -> Result<Vec<String>, wit::Error> {
+        let source = default_source.map(Source::from);
+        let ids = workspace()?.stage(&payloads, source.as_ref(), durability.into())?;
+        Ok(texts(&ids))
+    }
+
+    fn list() -> Result<Vec<String>, wit::Error> {
+        Ok(texts(&workspace()?.entry_ids()?))
+    }
+
+    fn read(id: String) -> Result<wit_staging::Entry, wit::Error> {
+        Ok(workspace()?.read_entry(entry_id(&id)?)?.into())
+    }
+
+    fn summarize() -> Result<wit_staging::Summary, wit::Error> {
+        let workspace = workspace()?;
+        let summary = workspace.summarize()?;
+        Ok(wit_staging::Summary {
+            entries: summary.entries,
+            bytes: summary.bytes,
+            oldest_ms: summary.oldest_ms,
+            now_ms: workspace.system().now().millis(),
+            unusable_count: summary.unusable_count,
+            unusable: unusable(&summary.unusable),
+        })
+    }
+
+    fn take_snapshot(limits: wit_staging::Limits) -> Result<wit_staging::Snapshot, wit::Error> {
+        let limits = Limits { max_entries: limits.max_entries, max_bytes: limits.max_bytes };
+        let snapshot = workspace()?.take_snapshot(limits)?;
+        Ok(wit_staging::Snapshot::new(SnapshotState(RefCell::new(snapshot))))
+    }
+}
+
+impl wit_staging::GuestSnapshot for SnapshotState {
+    fn len(&self) -> u64 {
+        self.0.borrow().ids().len() as u64
+    }
+
+    fn left(&self) -> u64 {
+        self.0.borrow().left()
+    }
+
+    fn ids(&self) -> Vec<String> {
+        texts(self.0.borrow().ids())
+    }
+
+    fn unusable(&self) -> Vec<wit::UnusableFile> {
+        unusable(self.0.borrow().unusable())
+    }
+
+    fn next(&self, max_entries: u32, max_bytes: u64) -> Result<wit_staging::Batch, wit::Error> {
+        let batch = self.0.borrow_mut().next_batch(max_entries, max_bytes);
+        Ok(wit_staging::Batch {
+            entries: batch.entries.into_iter().map(Into::into).collect(),
+            unusable: unusable(&batch.unusable),
+            done: batch.done,
+        })
+    }
+}
+
+impl wit_lock::Guest for Component {
+    type Held = HeldState;
+
+    fn acquire(options: wit_lock::Options) -> Result<wit_lock::Acquired, wit::Error> {
+        let workspace = workspace()?;
+        let (held, took_over) = workspace.acquire(&acquire_options(options)?)?;
+        Ok(wit_lock::Acquired {
+            lock: wit_lock::Held::new(HeldState { workspace, held: RefCell::new(held) }),
+            took_over: took_over.map(Into::into),
+        })
+    }
+
+    fn inspect() -> Result<wit_lock::Status, wit::Error> {
+        Ok(match workspace()?.lock_status()? {
+            Status::Free => wit_lock::Status::Free,
+            Status::Held(holder) => wit_lock::Status::Held(holder.into()),
+            Status::Unknown(holder) => wit_lock::Status::Unknown(holder.into()),
+            Status::Stale(holder) => wit_lock::Status::Stale(holder.into()),
+            Status::Unreadable(reason, content) => {
+                wit_lock::Status::Unreadable(wit_lock::UnreadableLock { reason, content })
+            }
+        })
+    }
+
+    fn unlock(options: wit_lock::Options, force: bool) -> Result<Option<wit_lock::Takeover>, wit::Error> {
+        let removed = workspace()?.unlock(&acquire_options(options)?, force)?;
+        Ok(removed.map(Into::into))
+    }
+
+    fn abandon(token: String) -> Result<bool, wit::Error> {
+        Ok(workspace()?.abandon(parse_token(&token)?)?)
+    }
+}
+
+impl wit_lock::GuestHeld for HeldState {
+    fn record(&self) -> wit_lock::LockRecord {
+        self.held.borrow().record().into()
+    }
+
+    fn path(&self) -> String {
+        LOCK_PATH.to_owned()
+    }
+
+    fn record_consumed(&self, ids: Vec<String>) -> Result<(), wit::Error> {
+        let mut parsed = Vec::with_capacity(ids.len());
+        for (index, id) in ids.iter().enumerate() {
+            parsed.push(entry_id(id).map_err(|error| wit::Error { index: Some(index as u64), ..error })?);
+        }
+        Ok(self.workspace.record_consumed(&mut self.held.borrow_mut(), parsed)?)
+    }
+
+    fn record_snapshot(&self, snapshot: wit_lock::SnapshotBorrow<'_>) -> Result<(), wit::Error> {
+        let ids = snapshot.get::<SnapshotState>().0.borrow().ids().to_vec();
+        Ok(self.workspace.record_consumed(&mut self.held.borrow_mut(), ids)?)
+    }
+
+    fn record_command_group(&self, pgid: Option<u32>) -> Result<(), wit::Error> {
+        Ok(self.workspace.record_command_group(&mut self.held.borrow_mut(), pgid)?)
+    }
+
+    fn refresh(&self) -> Result<(), wit::Error> {
+        Ok(self.held.borrow().refresh()?)
+    }
+
+    fn release_with_cleanup(lock: wit_lock::Held) -> Result<wit_lock::ReleaseReport, wit::Error> {
+        let report = lock.into_inner::<HeldState>().held.into_inner().release_with_cleanup()?;
+        Ok(report.into())
+    }
+
+    fn release_only(lock: wit_lock::Held) -> Result<wit_lock::ReleaseReport, wit::Error> {
+        let report = lock.into_inner::<HeldState>().held.into_inner().release_only()?;
+        Ok(report.into())
+    }
+}
+
+fn texts(ids: &[EntryId]) -> Vec<String> {
+    ids.iter().map(EntryId::to_string).collect()
+}
+
+fn unusable(files: &[UnusableFile]) -> Vec<wit::UnusableFile> {
+    let convert =
+        |file: &UnusableFile| wit::UnusableFile { name: file.name.clone(), reason: file.reason.clone() };
+    files.iter().map(convert).collect()
+}
+
+fn entry_id(text: &str) -> Result<EntryId, wit::Error> {
+    EntryId::parse(text).ok_or_else(|| {
+        let message = format!("{text:?} is no id of an entry: a UUIDv7 in lower case with hyphens is");
+        Error::new(ErrorCode::InvalidInput, message).into()
+    })
+}
+
+fn parse_token(text: &str) -> Result<Token, wit::Error> {
+    Token::parse(text).ok_or_else(|| {
+        Error::new(
+            ErrorCode::InvalidInput,
+            format!("{text:?} is no token: 32 lower-case hexadecimal digits are"),
+        )
+        .into()
+    })
+}
+
+fn acquire_options(options: wit_lock::Options) -> Result<AcquireOptions, wit::Error> {
+    Ok(AcquireOptions {
+        pod_name: options.pod_name,
+        lease_seconds: options.lease_seconds,
+        token: options.token.as_deref().map(parse_token).transpose()?,
+    })
+}
+
+impl From<wit_staging::Source> for Source {
+    fn from(source: wit_staging::Source) -> Self {
+        Source { segment_id: source.segment_id, start: source.start, end: source.end }
+    }
+}
+
+impl From<wit::Durability> for Durability {
+    fn from(durability: wit::Durability) -> Self {
+        match durability {
+            wit::Durability::Full => Durability::Full,
+            wit::Durability::None => Durability::None,
+        }
+    }
+}
+
+impl From<Entry> for wit_staging::Entry {
+    fn from(entry: Entry) -> Self {
+        wit_staging::Entry { id: entry.id.to_string(), json: entry.json, bytes: entry.bytes }
+    }
+}
+
+impl From<Owner> for wit::Owner {
+    fn from(owner: Owner) -> Self {
+        wit::Owner { pid: owner.pid, pod_name: owner.pod_name, started_at: owner.started_at }
+    }
+}
+
+impl From<Holder> for wit_lock::Holder {
+    fn from(holder: Holder) -> Self {
+        wit_lock::Holder {
+            owner: holder.owner.into(),
+            consumed_count: holder.consumed,
+            reason: holder.reason,
+        }
+    }
+}
+
+impl From<Takeover> for wit_lock::Takeover {
+    fn from(takeover: Takeover) -> Self {
+        match takeover {
+            Takeover::Stale(owner, reason) => {
+                wit_lock::Takeover::Stale(wit_lock::StaleOwner { owner: owner.into(), reason })
+            }
+            Takeover::Unreadable(reason, content) => {
+                wit_lock::Takeover::Unreadable(wit_lock::UnreadableLock { reason, content })
+            }
+        }
+    }
+}
+
+impl From<ReleaseReport> for wit_lock::ReleaseReport {
+    fn from(report: ReleaseReport) -> Self {
+        wit_lock::ReleaseReport {
+            removed: report.removed,
+            missing: report.missing,
+            failed: report
+                .failed
+                .into_iter()
+                .map(|(id, reason)| wit_lock::FailedDelete { id: id.to_string(), reason })
+                .collect(),
+        }
+    }
+}
+
+impl From<&Scope> for process::Scope {
+    fn from(scope: &Scope) -> Self {
+        process::Scope {
+            machine: scope.machine.clone(),
+            boot: scope.boot.clone(),
+            pid_namespace: scope.pid_namespace.clone(),
+        }
+    }
+}
+
+impl From<&LockRecord> for wit_lock::LockRecord {
+    fn from(record: &LockRecord) -> Self {
+        wit_lock::LockRecord {
+            pid: record.pid,
+            pod_name: record.pod_name.clone(),
+            started_at: record.started_at.clone(),
+            consumed_ids: record.consumed_ids.clone(),
+            token: record.token.clone(),
+            process_start: record.process_start.clone(),
+            scope: record.scope.as_ref().map(Into::into),
+            lease_seconds: record.lease_seconds,
+            command_group: record.command_group,
+        }
+    }
+}
+
+impl From<Error> for wit::Error {
+    fn from(error: Error) -> Self {
+        wit::Error {
+            code: match error.code {
+                ErrorCode::InUse => wit::ErrorCode::InUse,
+                ErrorCode::LockLost => wit::ErrorCode::LockLost,
+                ErrorCode::InvalidInput => wit::ErrorCode::InvalidInput,
+                ErrorCode::NotFound => wit::ErrorCode::NotFound,
+                ErrorCode::Unusable => wit::ErrorCode::Unusable,
+                ErrorCode::WrongFileType => wit::ErrorCode::WrongFileType,
+                ErrorCode::PermissionDenied => wit::ErrorCode::PermissionDenied,
+                ErrorCode::ReadOnly => wit::ErrorCode::ReadOnly,
+                ErrorCode::NoSpace => wit::ErrorCode::NoSpace,
+                ErrorCode::Unsupported => wit::ErrorCode::Unsupported,
+                ErrorCode::Io => wit::ErrorCode::Io,
+                ErrorCode::Internal => wit::ErrorCode::Internal,
+            },
+            message: error.message,
+            path: error.path,
+            owner: error.owner.map(Into::into),
+            index: error.index,
+            staged: texts(&error.staged),
+        }
+    }
+}

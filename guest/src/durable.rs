@@ -1,0 +1,85 @@
+//! The one home of the order in which bytes reach the disk. Invariant: a name that people and other
+//! programs look at stands for a whole file at every moment; and with [`Durability::Full`] the data
+//! is on the disk before the name is, and the name before the call returns.
+//!
+//! POSIX promises nothing about the order of a rename and of the data of the file unless the file is
+//! synchronised first, nor that a name is kept unless its directory is (`fsync(2)`, notes).
+
+use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult};
+
+/// How hard a write tries to survive a crash of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Synchronise the data before the name and the name before returning.
+    Full,
+    /// Synchronise nothing.
+    None,
+}
+
+/// Creates a file with this content. A name that exists is [`FsErrorKind::Exists`].
+///
+/// # Errors
+/// Of the first step that failed; the name is then gone again, unless removing it failed too.
+pub fn create_whole<D: Dir>(dir: &D, name: &str, content: &[u8], durability: Durability) -> FsResult<()> {
+    let file = dir.create(name)?;
+    let written = write_all(&file, content).and_then(|()| match durability {
+        Durability::Full => file.sync(),
+        Durability::None => Ok(()),
+    });
+    if written.is_err() {
+        // Nothing more can be done about a name that can't be removed: it is no entry and no flag
+        // that counts for longer than its owner lives.
+        let _ = dir.unlink(name);
+    }
+    written
+}
+
+/// Replaces a file, or creates it, by way of another name: whoever looks sees the old content or the
+/// new one, also after a crash.
+///
+/// # Errors
+/// Of the first step that failed; the old file is then in place.
+pub fn replace<D: Dir>(
+    dir: &D,
+    temporary: &str,
+    name: &str,
+    content: &[u8],
+    durability: Durability,
+) -> FsResult<()> {
+    create_whole(dir, temporary, content, durability)?;
+    if let Err(error) = dir.rename(temporary, dir, name) {
+        let _ = dir.unlink(temporary);
+        return Err(error);
+    }
+    match durability {
+        Durability::Full => sync_names(dir),
+        Durability::None => Ok(()),
+    }
+}
+
+/// Makes the names in a directory durable. A file system that can't synchronise a directory says so
+/// with EINVAL or ENOTSUP; the names are as durable there as they get, and the caller's result must
+/// say what is on the disk.
+///
+/// # Errors
+/// Any other failure.
+pub fn sync_names<D: Dir>(dir: &D) -> FsResult<()> {
+    match dir.sync() {
+        Err(FsError { kind: FsErrorKind::Invalid | FsErrorKind::Unsupported, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+fn write_all(file: &impl File, content: &[u8]) -> FsResult<()> {
+    let mut done = 0;
+    while done < content.len() {
+        match file.write(&content[done..], done as u64) {
+            // A write of nothing would go on for ever.
+            Ok(0) => return Err(FsError::new(FsErrorKind::NoSpace)),
+            Ok(written) => done += written,
+            Err(error) if error.kind == FsErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! What went wrong, for programs (the code) and for people (the message). Invariant: every message
+//! says what was done, to which file, what happened and, where there is something to do, what helps.
+
+use crate::fs::{FsError, FsErrorKind};
+use crate::layout::EntryId;
+use std::fmt;
+
+/// The kinds of failure; the same as `error-code` in the WIT package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// Another owner holds the lock, or may hold it.
+    InUse,
+    /// The lock on disk is not the one that was taken.
+    LockLost,
+    /// An argument or a payload has not the form that is asked for.
+    InvalidInput,
+    /// No such entry or directory.
+    NotFound,
+    /// A file is not usable as what its name says.
+    Unusable,
+    /// Another kind of file stands there; it was not followed and not touched.
+    WrongFileType,
+    /// The operating system refuses access.
+    PermissionDenied,
+    /// The file system is read-only.
+    ReadOnly,
+    /// No space is left.
+    NoSpace,
+    /// The file system lacks an operation.
+    Unsupported,
+    /// Any other input or output error.
+    Io,
+    /// A defect here.
+    Internal,
+}
+
+/// The owner of a lock as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its process id, in its own scope.
+    pub pid: u32,
+    /// Its pod; empty if unknown.
+    pub pod_name: String,
+    /// When it took the lock, RFC 3339; empty if unknown.
+    pub started_at: String,
+}
+
+/// Why an operation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+    /// Relative to the workspace root.
+    pub path: Option<String>,
+    /// The owner on disk, for in-use and lock-lost.
+    pub owner: Option<Owner>,
+    /// Index of the item at fault.
+    pub index: Option<u64>,
+    /// What is staged in spite of the error.
+    pub staged: Vec<EntryId>,
+}
+
+impl Error {
+    /// An error without particulars.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Error { code, message: message.into(), path: None, owner: None, index: None, staged: Vec::new() }
+    }
+
+    /// With the file concerned.
+    pub fn at(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// With the owner on disk.
+    pub fn owned_by(mut self, owner: Option<Owner>) -> Self {
+        self.owner = owner;
+        self
+    }
+
+    /// A failed file operation: what was being done, to which path, and what helps.
+    pub fn io(doing: &str, path: impl Into<String>, error: &FsError) -> Self {
+        let path = path.into();
+        let (code, remedy) = match error.kind {
+            FsErrorKind::NotFound => (ErrorCode::NotFound, ""),
+            FsErrorKind::WrongType => {
+                (ErrorCode::WrongFileType, "; it was not followed and not touched: move it away")
+            }
+            FsErrorKind::Access | FsErrorKind::NotPermitted => {
+                (ErrorCode::PermissionDenied, "; check the owner and the mode of the workspace")
+            }
+            FsErrorKind::ReadOnly => (ErrorCode::ReadOnly, "; mount or grant the workspace writable"),
+            FsErrorKind::NoSpace => (ErrorCode::NoSpace, "; free some space and try again"),
+            FsErrorKind::Unsupported => (ErrorCode::Unsupported, ""),
+            _ => (ErrorCode::Io, ""),
+        };
+        Error::new(code, format!("cannot {doing} {path}: {error}{remedy}")).at(path)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The result of an operation.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,269 @@
+//! The small directory interface that every rule is written over.
+//!
+//! The component implements it with WASI descriptors, native builds with system calls, and a
+//! simulator can implement it in memory and fail or stop at every single call. Invariant: a name is
+//! one path component, and no call follows a symbolic link in it. Nothing here knows what the names
+//! mean.
+
+use std::fmt;
+
+/// A point in time, in nanoseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub i128);
+
+impl Time {
+    /// From whole seconds and nanoseconds.
+    pub fn new(seconds: i64, nanoseconds: u32) -> Self {
+        Time(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds))
+    }
+
+    /// In whole milliseconds; 0 for times before 1970.
+    pub fn millis(self) -> u64 {
+        u64::try_from(self.0 / 1_000_000).unwrap_or(0)
+    }
+
+    /// This time and so many seconds more.
+    pub fn plus_seconds(self, seconds: u32) -> Self {
+        Time(self.0 + i128::from(seconds) * 1_000_000_000)
+    }
+}
+
+/// What kind of object a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A device, a socket, a named pipe or something that can't be told.
+    Other,
+}
+
+impl Kind {
+    /// With its article, for messages.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Kind::File => "a regular file",
+            Kind::Directory => "a directory",
+            Kind::Symlink => "a symbolic link",
+            Kind::Other => "a special file",
+        }
+    }
+}
+
+/// What is known of an object without opening it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    /// What it is.
+    pub kind: Kind,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When its content last changed, by the clock of the file system.
+    pub modified: Option<Time>,
+}
+
+/// One name in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed<'a> {
+    /// A name and what it stands for.
+    Named(&'a str, Kind),
+    /// A name that is not UTF-8. It can't be opened from here.
+    NotUtf8,
+}
+
+/// The kinds of failure that the rules tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsErrorKind {
+    /// ENOENT.
+    NotFound,
+    /// EEXIST.
+    Exists,
+    /// ENOTDIR, EISDIR, ELOOP: another kind of object than was asked for.
+    WrongType,
+    /// EACCES.
+    Access,
+    /// EPERM. Some file systems answer it for an operation that they lack.
+    NotPermitted,
+    /// EROFS.
+    ReadOnly,
+    /// ENOSPC, EDQUOT, EFBIG.
+    NoSpace,
+    /// ENOTSUP, ENOSYS.
+    Unsupported,
+    /// EMLINK.
+    TooManyLinks,
+    /// EINTR.
+    Interrupted,
+    /// EINVAL.
+    Invalid,
+    /// Everything else.
+    Io,
+}
+
+/// A failed call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FsError {
+    /// Its kind.
+    pub kind: FsErrorKind,
+    /// In words.
+    pub detail: &'static str,
+}
+
+impl FsError {
+    /// With the standard words for its kind.
+    pub fn new(kind: FsErrorKind) -> Self {
+        let detail = match kind {
+            FsErrorKind::NotFound => "no such file or directory",
+            FsErrorKind::Exists => "file exists",
+            FsErrorKind::WrongType => "another kind of file stands there",
+            FsErrorKind::Access => "permission denied",
+            FsErrorKind::NotPermitted => "operation not permitted",
+            FsErrorKind::ReadOnly => "read-only file system",
+            FsErrorKind::NoSpace => "no space left on device",
+            FsErrorKind::Unsupported => "operation not supported by the file system",
+            FsErrorKind::TooManyLinks => "too many links",
+            FsErrorKind::Interrupted => "interrupted",
+            FsErrorKind::Invalid => "invalid argument",
+            FsErrorKind::Io => "input/output error",
+        };
+        FsError { kind, detail }
+    }
+}
+
+impl fmt::Display for FsError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.detail)
+    }
+}
+
+impl std::error::Error for FsError {}
+
+/// The result of one call.
+pub type FsResult<T> = Result<T, FsError>;
+
+/// An open regular file.
+pub trait File {
+    /// Reads at most `len` bytes at `offset`. Empty means the end of the file.
+    ///
+    /// # Errors
+    /// As `pread(2)`.
+    fn read(&self, len: usize, offset: u64) -> FsResult<Vec<u8>>;
+
+    /// Writes some of `bytes` at `offset` and says how many.
+    ///
+    /// # Errors
+    /// As `pwrite(2)`; what was written before the error is in the file.
+    fn write(&self, bytes: &[u8], offset: u64) -> FsResult<usize>;
+
+    /// Makes the content durable.
+    ///
+    /// # Errors
+    /// As `fsync(2)`.
+    fn sync(&self) -> FsResult<()>;
+}
+
+/// An open directory. Names are single path components.
+pub trait Dir: Sized {
+    /// Its files.
+    type File: File;
+
+    /// Opens a directory in this one. A symbolic link is [`FsErrorKind::WrongType`].
+    ///
+    /// # Errors
+    /// As `openat(2)` with `O_DIRECTORY | O_NOFOLLOW`.
+    fn open_dir(&self, name: &str) -> FsResult<Self>;
+
+    /// Creates a directory in this one.
+    ///
+    /// # Errors
+    /// As `mkdirat(2)`.
+    fn create_dir(&self, name: &str) -> FsResult<()>;
+
+    /// Calls `each` for every name but `.` and `..`, in no order. Names that vanish meanwhile may
+    /// or may not be reported. What `each` refuses ends the listing.
+    ///
+    /// # Errors
+    /// As `readdir(3)`. After an error the names that were reported are not all.
+    fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()>;
+
+    /// Looks at a name without opening it.
+    ///
+    /// # Errors
+    /// As `fstatat(2)` with `AT_SYMLINK_NOFOLLOW`.
+    fn stat(&self, name: &str) -> FsResult<Stat>;
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// As `openat(2)` with `O_NOFOLLOW`.
+    fn open(&self, name: &str) -> FsResult<Self::File>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// As `openat(2)` with `O_NOFOLLOW`.
+    fn open_for_update(&self, name: &str) -> FsResult<Self::File>;
+
+    /// Creates a file that does not exist yet, for writing.
+    ///
+    /// # Errors
+    /// As `openat(2)` with `O_CREAT | O_EXCL`.
+    fn create(&self, name: &str) -> FsResult<Self::File>;
+
+    /// Gives a file a second name, which must not exist yet.
+    ///
+    /// # Errors
+    /// As `linkat(2)`.
+    fn link(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()>;
+
+    /// Renames a file, over an existing one if there is one.
+    ///
+    /// # Errors
+    /// As `renameat(2)`.
+    fn rename(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()>;
+
+    /// Removes the name of a file.
+    ///
+    /// # Errors
+    /// As `unlinkat(2)`.
+    fn unlink(&self, name: &str) -> FsResult<()>;
+
+    /// Makes the names in this directory durable.
+    ///
+    /// # Errors
+    /// As `fsync(2)` on a directory.
+    fn sync(&self) -> FsResult<()>;
+}
+
+/// Reads a whole file, or `None` if it has more than `limit` bytes. Reads until the end is reported:
+/// a short read alone is no proof of it.
+///
+/// # Errors
+/// As [`File::read`].
+pub fn read_whole(file: &impl File, limit: u64) -> FsResult<Option<Vec<u8>>> {
+    // Most files are small; hosts allocate what is asked for.
+    const FIRST: usize = 8 * 1024;
+    const NEXT: usize = 64 * 1024;
+    let mut content: Vec<u8> = Vec::new();
+    let mut ask = FIRST;
+    loop {
+        let chunk = match file.read(ask, content.len() as u64) {
+            Err(error) if error.kind == FsErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        if chunk.is_empty() {
+            return Ok(Some(content));
+        }
+        if content.is_empty() {
+            content = chunk;
+        } else {
+            content.extend_from_slice(&chunk);
+        }
+        if content.len() as u64 > limit {
+            return Ok(None);
+        }
+        ask = NEXT;
+    }
+}

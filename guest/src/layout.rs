@@ -1,0 +1,260 @@
+//! The one home of every name in a workspace. Invariant: a name is either built here from checked
+//! parts or recognised here byte for byte; nothing that comes out of a file or from a caller ever
+//! becomes part of a path unchecked.
+
+use crate::system::{Identity, Scope};
+use std::fmt;
+
+/// The staging directory, in the root.
+pub const STAGING: &str = "_staging";
+/// The visible lock, in the staging directory.
+pub const LOCK: &str = ".consolidation.lock";
+/// The visible lock, from the root.
+pub const LOCK_PATH: &str = "_staging/.consolidation.lock";
+/// The owner flags, in the staging directory. Apart from the entries, so that taking the lock costs
+/// the same however many entries are staged.
+pub const OWNERS: &str = ".owners";
+/// The owner flags, from the root.
+pub const OWNERS_PATH: &str = "_staging/.owners";
+/// Added to the name of a flag for its copy that is renamed over the lock where the file system has
+/// no hard links.
+pub const PUBLISH_SUFFIX: &str = ".pub";
+
+/// The path of a name in the staging directory, from the root, for messages.
+pub fn staging_path(name: &str) -> String {
+    format!("{STAGING}/{name}")
+}
+
+/// The path of a name among the owner flags, from the root, for messages.
+pub fn owners_path(name: &str) -> String {
+    format!("{OWNERS_PATH}/{name}")
+}
+
+/// The name of a staging entry: a UUIDv7 (RFC 9562, section 5.7).
+///
+/// Its text is the canonical one and nothing else: upper case, braces, `urn:uuid:`, missing hyphens
+/// and other versions are refused, since a name that is parsed leniently and printed canonically
+/// becomes the name of another file.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId([u8; 16]);
+
+impl EntryId {
+    /// How long its text is.
+    pub const TEXT_LEN: usize = 36;
+
+    /// From its canonical text; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() != Self::TEXT_LEN {
+            return None;
+        }
+        let mut id = [0u8; 16];
+        let mut digits = 0;
+        for (position, &byte) in bytes.iter().enumerate() {
+            if matches!(position, 8 | 13 | 18 | 23) {
+                if byte != b'-' {
+                    return None;
+                }
+                continue;
+            }
+            let value = match byte {
+                b'0'..=b'9' => byte - b'0',
+                b'a'..=b'f' => byte - b'a' + 10,
+                _ => return None,
+            };
+            id[digits / 2] = id[digits / 2] << 4 | value;
+            digits += 1;
+        }
+        let version = id[6] >> 4;
+        let variant = id[8] >> 6;
+        (version == 7 && variant == 0b10).then_some(EntryId(id))
+    }
+
+    /// From the name of a file in the staging directory; `None` if it is no entry's.
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        Self::parse(name.strip_suffix(".json")?)
+    }
+
+    /// From a time in milliseconds and 74 random bits, of which the uppermost 10 bytes are used as
+    /// they are (the version and the variant are put over them).
+    pub(crate) fn from_parts(millis: u64, random: [u8; 10]) -> Self {
+        EntryId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().into_bytes())
+    }
+
+    /// The name of its file.
+    pub fn file_name(self) -> String {
+        format!("{self}.json")
+    }
+
+    /// The name under which its file is written, before it is renamed to [`Self::file_name`].
+    pub fn temporary_name(self) -> String {
+        format!(".{self}.tmp")
+    }
+
+    /// When it was made, in milliseconds since 1970.
+    pub fn millis(self) -> u64 {
+        self.0[..6].iter().fold(0, |millis, &byte| millis << 8 | u64::from(byte))
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        formatter.write_str(uuid::Uuid::from_bytes(self.0).as_hyphenated().encode_lower(&mut buffer))
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// What tells one attempt at the lock from every other: 128 random bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token([u8; 16]);
+
+impl Token {
+    /// From random bytes.
+    pub fn new(random: [u8; 16]) -> Self {
+        Token(random)
+    }
+
+    /// From 32 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(|value| Token(value.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// The name of an owner flag. The name alone is the owner's identity: a flag can be judged, and
+/// removed, whatever is in the file and however much of it was written.
+///
+/// `<machine>.<boot>.<pid namespace>.<pid>.<process start>.<token>`, where a part that is unknown is
+/// `-` and a part that is not short and alphanumeric is replaced by a digest of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlagName {
+    text: String,
+    /// The owner's process id.
+    pub pid: u32,
+    /// The owner's token.
+    pub token: Token,
+}
+
+/// The parts of a scope and of a process start, as they stand in the names of flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameParts {
+    /// The machine.
+    pub machine: String,
+    /// The boot.
+    pub boot: String,
+    /// The process-id namespace.
+    pub pid_namespace: String,
+}
+
+impl NameParts {
+    /// Of a scope.
+    pub fn of(scope: &Scope) -> Self {
+        NameParts {
+            machine: name_part(&scope.machine),
+            boot: name_part(&scope.boot),
+            pid_namespace: name_part(&scope.pid_namespace),
+        }
+    }
+}
+
+/// What stands for an unknown part.
+pub const UNKNOWN_PART: &str = "-";
+
+/// How a text stands in the name of a flag.
+pub fn name_part(text: &str) -> String {
+    if text.is_empty() {
+        UNKNOWN_PART.into()
+    } else if text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        text.into()
+    } else {
+        // FNV-1a, 64 bits: names must be short; nobody gains by making two machines collide.
+        let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        format!("h{digest:016x}")
+    }
+}
+
+impl FlagName {
+    /// Of an owner.
+    pub fn new(owner: &Identity, token: Token) -> Self {
+        let parts = NameParts::of(&owner.scope);
+        let text = format!(
+            "{}.{}.{}.{}.{}.{token}",
+            parts.machine,
+            parts.boot,
+            parts.pid_namespace,
+            owner.pid,
+            name_part(&owner.start)
+        );
+        FlagName { text, pid: owner.pid, token }
+    }
+
+    /// From the name of a file among the flags; `None` if it is no flag's.
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.split('.');
+        for _ in 0..3 {
+            checked_part(parts.next()?)?;
+        }
+        let pid = parts.next()?;
+        let value: u32 = pid.parse().ok()?;
+        // `parse` takes "+1" and "007" too.
+        if value.to_string() != pid {
+            return None;
+        }
+        checked_part(parts.next()?)?;
+        let token = Token::parse(parts.next()?)?;
+        parts.next().is_none().then(|| FlagName { text: name.into(), pid: value, token })
+    }
+
+    /// The name of the file.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The name of the copy that is renamed over the lock.
+    pub fn publish_name(&self) -> String {
+        format!("{}{PUBLISH_SUFFIX}", self.text)
+    }
+
+    /// The owner's scope, as [`NameParts`].
+    pub fn scope(&self) -> NameParts {
+        let mut parts = self.text.split('.').map(String::from);
+        NameParts {
+            machine: parts.next().unwrap_or_default(),
+            boot: parts.next().unwrap_or_default(),
+            pid_namespace: parts.next().unwrap_or_default(),
+        }
+    }
+
+    /// When the owner's process started, as [`name_part`] gives it.
+    pub fn process_start(&self) -> &str {
+        self.text.split('.').nth(4).unwrap_or(UNKNOWN_PART)
+    }
+}
+
+fn checked_part(part: &str) -> Option<()> {
+    let fits = part == UNKNOWN_PART
+        || (!part.is_empty() && part.len() <= 20 && part.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    fits.then_some(())
+}

@@ -1,0 +1,44 @@
+//! The crash-safe staging directory and the consolidation lock of one workspace.
+//!
+//! The rules are written over two small interfaces, [`fs::Dir`] for one directory and
+//! [`system::System`] for the clock, processes and randomness, and come in two shapes: as a WASI 0.2
+//! component for the world in `wit/`, and as this native library, for tests, simulation and
+//! comparison. Each rule has one home:
+//!
+//! | rule | home |
+//! |---|---|
+//! | file names, ids, tokens | [`layout`] |
+//! | format of a staging entry | [`entry`], over [`json`] |
+//! | format of the lock record | [`record`] |
+//! | order of writes on disk | [`durable`] |
+//! | dead, alive or unknown | [`liveness`] |
+//! | the staging directory | [`staging`] |
+//! | the lock protocol | [`lock`] |
+//!
+//! Not guaranteed: exclusion against programs that write the lock file without following the protocol,
+//! and anything at all on a file system that reorders or loses metadata operations while it is up.
+
+#![cfg_attr(not(target_family = "wasm"), forbid(unsafe_code))]
+
+pub mod durable;
+pub mod entry;
+pub mod error;
+pub mod fs;
+pub mod json;
+pub mod layout;
+pub mod liveness;
+pub mod lock;
+pub mod record;
+pub mod staging;
+pub mod system;
+pub mod workspace;
+
+#[cfg(all(feature = "native", not(target_family = "wasm")))]
+pub mod native;
+
+#[cfg(target_family = "wasm")]
+mod bindings;
+#[cfg(target_family = "wasm")]
+mod component;
+#[cfg(target_family = "wasm")]
+mod wasi;

@@ -1,0 +1,189 @@
+//! The one home of the verdict on an owner: dead, alive or unknown. Invariant: pure functions of the
+//! evidence; whatever can't be proved is never dead by itself.
+//!
+//! | evidence | verdict |
+//! |---|---|
+//! | same boot and process-id namespace; no such pid, or another start time than recorded | dead |
+//! | same boot and process-id namespace; the process is a zombie | dead |
+//! | same boot and process-id namespace; the pid runs, with the recorded start time if there is one | alive |
+//! | same machine, another boot | dead |
+//! | anything else | unknown; dead once its lease has run out |
+//! | original format: no such pid, a zombie, or started 2 s or more after `started_at` | dead |
+
+use crate::fs::Time;
+use crate::layout::{FlagName, NameParts, UNKNOWN_PART, name_part};
+use crate::record::LockRecord;
+use crate::system::{Evidence, Identity, ProcessState, System};
+
+/// The lease of an owner whose record can't be read, in seconds.
+pub const DEFAULT_LEASE_SECONDS: u32 = 60;
+
+/// How much later than `started_at` a process may have started and still be the one that wrote a
+/// record of the original format, in milliseconds: clocks are read with rounding.
+const START_TOLERANCE_MS: u64 = 2_000;
+
+/// What is to be thought of an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its lock and its flag may be removed. Why.
+    Dead(String),
+    /// It is there. Why.
+    Alive(String),
+    /// Nobody can tell from here. Why.
+    Unknown(String),
+}
+
+impl Verdict {
+    /// Why.
+    pub fn reason(&self) -> &str {
+        match self {
+            Verdict::Dead(reason) | Verdict::Alive(reason) | Verdict::Unknown(reason) => reason,
+        }
+    }
+
+    /// True for [`Verdict::Dead`].
+    pub fn is_dead(&self) -> bool {
+        matches!(self, Verdict::Dead(_))
+    }
+}
+
+/// An owner's lease. Only one clock counts, that of the file system: `now` is the mtime of a file
+/// that was written a moment ago, in the same directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// Its length; none: it never runs out.
+    pub seconds: Option<u32>,
+    /// When it was renewed, the mtime of the owner's file.
+    pub renewed: Option<Time>,
+    /// The present time.
+    pub now: Option<Time>,
+}
+
+impl Lease {
+    fn has_run_out(self) -> bool {
+        match (self.seconds, self.renewed, self.now) {
+            (Some(seconds), Some(renewed), Some(now)) => renewed.plus_seconds(seconds) < now,
+            _ => false,
+        }
+    }
+}
+
+/// Judges the owner that a lock record names.
+pub fn judge_record(
+    record: &LockRecord,
+    renewed: Option<Time>,
+    now: Option<Time>,
+    here: &Identity,
+    system: &impl System,
+) -> Verdict {
+    let Some(scope) = &record.scope else {
+        return judge_original(record, system);
+    };
+    let verdict = match relation(&NameParts::of(scope), &NameParts::of(&here.scope)) {
+        Relation::Same => {
+            let start = record.process_start.as_deref().map_or_else(|| UNKNOWN_PART.into(), name_part);
+            let verdict = judge_here(record.pid, &start, &system.inspect(record.pid));
+            // The host is gone, but the command that it started works on: its effects would meet
+            // those of the next run.
+            match record.command_group {
+                Some(group) if verdict.is_dead() && system.group_alive(group) => Verdict::Alive(format!(
+                    "its command still runs in process group {group}, though {}",
+                    verdict.reason()
+                )),
+                _ => verdict,
+            }
+        }
+        Relation::EarlierBoot => Verdict::Dead("its machine was restarted since".into()),
+        Relation::Elsewhere(place) => Verdict::Unknown(place.into()),
+    };
+    settle_by_lease(verdict, Lease { seconds: record.lease_seconds, renewed, now })
+}
+
+/// Judges the owner of a flag by the flag's name alone. `lease` is asked for when nothing else
+/// decides.
+pub fn judge_flag(
+    flag: &FlagName,
+    here: &Identity,
+    system: &impl System,
+    lease: impl FnOnce() -> Lease,
+) -> Verdict {
+    match relation(&flag.scope(), &NameParts::of(&here.scope)) {
+        Relation::Same => judge_here(flag.pid, flag.process_start(), &system.inspect(flag.pid)),
+        Relation::EarlierBoot => Verdict::Dead("its machine was restarted since".into()),
+        Relation::Elsewhere(place) => settle_by_lease(Verdict::Unknown(place.into()), lease()),
+    }
+}
+
+fn settle_by_lease(verdict: Verdict, lease: Lease) -> Verdict {
+    match verdict {
+        Verdict::Unknown(place) if lease.has_run_out() => Verdict::Dead(format!(
+            "{place} and has not renewed its lease of {} s",
+            lease.seconds.unwrap_or_default()
+        )),
+        other => other,
+    }
+}
+
+/// How an owner's scope relates to the own one.
+enum Relation {
+    /// Process ids mean the same.
+    Same,
+    /// The same machine before it was restarted.
+    EarlierBoot,
+    /// Process ids mean nothing here.
+    Elsewhere(&'static str),
+}
+
+fn relation(theirs: &NameParts, ours: &NameParts) -> Relation {
+    // An unknown part never equals another one.
+    let same = |a: &str, b: &str| a == b && a != UNKNOWN_PART;
+    let known = |a: &str, b: &str| a != UNKNOWN_PART && b != UNKNOWN_PART;
+    if same(&theirs.boot, &ours.boot) {
+        // A boot names its machine too.
+        return if same(&theirs.pid_namespace, &ours.pid_namespace) {
+            Relation::Same
+        } else {
+            Relation::Elsewhere("it runs in another process-id namespace")
+        };
+    }
+    if same(&theirs.machine, &ours.machine) && known(&theirs.boot, &ours.boot) {
+        return Relation::EarlierBoot;
+    }
+    Relation::Elsewhere(if known(&theirs.machine, &ours.machine) {
+        "it runs on another machine"
+    } else {
+        "there is no telling on which machine it runs"
+    })
+}
+
+/// Judges a process of the own scope.
+fn judge_here(pid: u32, recorded_start: &str, evidence: &Evidence) -> Verdict {
+    match evidence.state {
+        ProcessState::Absent => Verdict::Dead(format!("there is no process {pid}")),
+        ProcessState::Zombie => Verdict::Dead(format!("process {pid} has ended and is a zombie")),
+        ProcessState::Running => {
+            let start = name_part(&evidence.start);
+            if recorded_start != UNKNOWN_PART && start != UNKNOWN_PART && recorded_start != start {
+                Verdict::Dead(format!("process id {pid} belongs to another process now"))
+            } else {
+                Verdict::Alive(format!("process {pid} runs"))
+            }
+        }
+    }
+}
+
+/// Judges the owner of a record of the original format, which is taken to be of the own scope.
+fn judge_original(record: &LockRecord, system: &impl System) -> Verdict {
+    let evidence = system.inspect(record.pid);
+    let verdict = judge_here(record.pid, UNKNOWN_PART, &evidence);
+    if let (Verdict::Alive(_), Some(process), Some(taken)) =
+        (&verdict, evidence.started_at_ms, record.started_at())
+        && process >= taken.millis().saturating_add(START_TOLERANCE_MS)
+    {
+        return Verdict::Dead(format!(
+            "process id {} belongs to a process that started after the lock was taken",
+            record.pid
+        ));
+    }
+    verdict
+}

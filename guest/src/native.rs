@@ -1,0 +1,156 @@
+//! [`Dir`] over native system calls. Invariant: the same steps as the component's, call for call, so
+//! that a comparison of the two measures the sandbox and nothing else.
+
+use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// An open directory.
+#[derive(Debug)]
+pub struct NativeDir(OwnedFd);
+
+/// An open file.
+#[derive(Debug)]
+pub struct NativeFile(OwnedFd);
+
+impl NativeDir {
+    /// Opens a directory by its path; a symbolic link is followed.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    pub fn open_path(path: impl AsRef<Path>) -> FsResult<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path.as_ref(), flags, Mode::empty()).map(NativeDir).map_err(error)
+    }
+
+    fn open_file(&self, name: &str, flags: OFlags) -> FsResult<NativeFile> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o666)).map(NativeFile).map_err(error)
+    }
+}
+
+impl File for NativeFile {
+    fn read(&self, len: usize, offset: u64) -> FsResult<Vec<u8>> {
+        let mut buffer = vec![0; len];
+        let read = rustix::io::pread(&self.0, &mut buffer, offset).map_err(error)?;
+        buffer.truncate(read);
+        Ok(buffer)
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64) -> FsResult<usize> {
+        rustix::io::pwrite(&self.0, bytes, offset).map_err(error)
+    }
+
+    fn sync(&self) -> FsResult<()> {
+        rustix::fs::fsync(&self.0).map_err(error)
+    }
+}
+
+impl Dir for NativeDir {
+    type File = NativeFile;
+
+    fn open_dir(&self, name: &str) -> FsResult<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, name, flags, Mode::empty()).map(NativeDir).map_err(error)
+    }
+
+    fn create_dir(&self, name: &str) -> FsResult<()> {
+        rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o777)).map_err(error)
+    }
+
+    fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        // A descriptor of its own: the position of a listing belongs to the descriptor.
+        let dir = self.open_dir(".")?;
+        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+        let mut entries = RawDir::new(&dir.0, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(error)?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Ok(text) = name.to_str() else {
+                each(Listed::NotUtf8);
+                continue;
+            };
+            match entry.file_type() {
+                FileType::Unknown => match self.stat(text) {
+                    Ok(stat) => each(Listed::Named(text, stat.kind)),
+                    Err(error) if error.kind == FsErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                },
+                known => each(Listed::Named(text, kind(known))),
+            }
+        }
+        Ok(())
+    }
+
+    fn stat(&self, name: &str) -> FsResult<Stat> {
+        let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
+        Ok(Stat {
+            kind: kind(FileType::from_raw_mode(stat.st_mode)),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: u32::try_from(stat.st_mtime_nsec)
+                .ok()
+                .map(|nanoseconds| Time::new(stat.st_mtime, nanoseconds)),
+        })
+    }
+
+    fn open(&self, name: &str) -> FsResult<NativeFile> {
+        self.open_file(name, OFlags::RDONLY)
+    }
+
+    fn open_for_update(&self, name: &str) -> FsResult<NativeFile> {
+        self.open_file(name, OFlags::RDWR)
+    }
+
+    fn create(&self, name: &str) -> FsResult<NativeFile> {
+        self.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    fn link(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
+        rustix::fs::linkat(&self.0, name, &to.0, new_name, AtFlags::empty()).map_err(error)
+    }
+
+    fn rename(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
+        rustix::fs::renameat(&self.0, name, &to.0, new_name).map_err(error)
+    }
+
+    fn unlink(&self, name: &str) -> FsResult<()> {
+        rustix::fs::unlinkat(&self.0, name, AtFlags::empty()).map_err(error)
+    }
+
+    fn sync(&self) -> FsResult<()> {
+        rustix::fs::fsync(&self.0).map_err(error)
+    }
+}
+
+fn kind(file_type: FileType) -> Kind {
+    match file_type {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        _ => Kind::Other,
+    }
+}
+
+fn error(errno: Errno) -> FsError {
+    FsError::new(match errno {
+        // A file that a peer removed on a network file system.
+        Errno::NOENT | Errno::STALE => FsErrorKind::NotFound,
+        Errno::EXIST => FsErrorKind::Exists,
+        Errno::NOTDIR | Errno::ISDIR | Errno::LOOP => FsErrorKind::WrongType,
+        Errno::ACCESS => FsErrorKind::Access,
+        Errno::PERM => FsErrorKind::NotPermitted,
+        Errno::ROFS => FsErrorKind::ReadOnly,
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => FsErrorKind::NoSpace,
+        Errno::OPNOTSUPP | Errno::NOSYS => FsErrorKind::Unsupported,
+        Errno::MLINK => FsErrorKind::TooManyLinks,
+        Errno::INTR => FsErrorKind::Interrupted,
+        Errno::INVAL => FsErrorKind::Invalid,
+        _ => FsErrorKind::Io,
+    })
+}

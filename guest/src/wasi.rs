@@ -1,0 +1,193 @@
+//! [`Dir`] over WASI 0.2 descriptors, and [`System`] over WASI and the `process` import.
+//!
+//! Descriptor calls and not `std::fs`: `read` and `write` are a plain pread and pwrite, where
+//! `std::fs` goes through streams. To run on hosts that implement WASI in part, `open-at` never asks
+//! for `mutate-directory` or synchronised writes, and the preopened directory is opened once more as
+//! `.` before it is listed or synchronised.
+
+use crate::bindings::insomnia::consolidation::process;
+use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
+use crate::system::{Evidence, Identity, ProcessState, Scope, System};
+use wasip2::clocks::{monotonic_clock, wall_clock};
+use wasip2::filesystem::preopens;
+use wasip2::filesystem::types::{
+    Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
+};
+
+/// An open directory.
+pub(crate) struct WasiDir(Descriptor);
+
+/// An open file.
+pub(crate) struct WasiFile(Descriptor);
+
+impl WasiDir {
+    /// The workspace root: the first preopened directory.
+    pub(crate) fn root() -> FsResult<Self> {
+        let Some((root, _)) = preopens::get_directories().into_iter().next() else {
+            return Err(FsError { kind: FsErrorKind::NotFound, detail: "the host preopened no directory" });
+        };
+        WasiDir(root).open_dir(".")
+    }
+
+    fn open_at(&self, name: &str, open: OpenFlags, flags: DescriptorFlags) -> FsResult<Descriptor> {
+        // No SYMLINK_FOLLOW: O_NOFOLLOW.
+        self.0.open_at(PathFlags::empty(), name, open, flags).map_err(error)
+    }
+}
+
+impl File for WasiFile {
+    fn read(&self, len: usize, offset: u64) -> FsResult<Vec<u8>> {
+        self.0.read(len as u64, offset).map(|(bytes, _)| bytes).map_err(error)
+    }
+
+    fn write(&self, bytes: &[u8], offset: u64) -> FsResult<usize> {
+        let written = self.0.write(bytes, offset).map_err(error)?;
+        Ok(usize::try_from(written).unwrap_or(bytes.len()).min(bytes.len()))
+    }
+
+    fn sync(&self) -> FsResult<()> {
+        self.0.sync().map_err(error)
+    }
+}
+
+impl Dir for WasiDir {
+    type File = WasiFile;
+
+    fn open_dir(&self, name: &str) -> FsResult<Self> {
+        self.open_at(name, OpenFlags::DIRECTORY, DescriptorFlags::READ).map(WasiDir)
+    }
+
+    fn create_dir(&self, name: &str) -> FsResult<()> {
+        self.0.create_directory_at(name).map_err(error)
+    }
+
+    fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        let stream = self.0.read_directory().map_err(error)?;
+        loop {
+            match stream.read_directory_entry() {
+                Ok(None) => return Ok(()),
+                Ok(Some(entry)) => each(Listed::Named(&entry.name, kind(entry.type_))),
+                Err(ErrorCode::IllegalByteSequence) => each(Listed::NotUtf8),
+                // Hosts look at each name after they have read it; this one vanished in between.
+                Err(ErrorCode::NoEntry) => {}
+                Err(code) => return Err(error(code)),
+            }
+        }
+    }
+
+    fn stat(&self, name: &str) -> FsResult<Stat> {
+        let stat = self.0.stat_at(PathFlags::empty(), name).map_err(error)?;
+        Ok(Stat {
+            kind: kind(stat.type_),
+            size: stat.size,
+            modified: stat
+                .data_modification_timestamp
+                .map(|time| Time::new(i64::try_from(time.seconds).unwrap_or(i64::MAX), time.nanoseconds)),
+        })
+    }
+
+    fn open(&self, name: &str) -> FsResult<WasiFile> {
+        self.open_at(name, OpenFlags::empty(), DescriptorFlags::READ).map(WasiFile)
+    }
+
+    fn open_for_update(&self, name: &str) -> FsResult<WasiFile> {
+        self.open_at(name, OpenFlags::empty(), DescriptorFlags::READ | DescriptorFlags::WRITE).map(WasiFile)
+    }
+
+    fn create(&self, name: &str) -> FsResult<WasiFile> {
+        self.open_at(name, OpenFlags::CREATE | OpenFlags::EXCLUSIVE, DescriptorFlags::WRITE).map(WasiFile)
+    }
+
+    fn link(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
+        self.0.link_at(PathFlags::empty(), name, &to.0, new_name).map_err(error)
+    }
+
+    fn rename(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
+        self.0.rename_at(name, &to.0, new_name).map_err(error)
+    }
+
+    fn unlink(&self, name: &str) -> FsResult<()> {
+        self.0.unlink_file_at(name).map_err(error)
+    }
+
+    fn sync(&self) -> FsResult<()> {
+        self.0.sync().map_err(error)
+    }
+}
+
+fn kind(kind: DescriptorType) -> Kind {
+    match kind {
+        DescriptorType::RegularFile => Kind::File,
+        DescriptorType::Directory => Kind::Directory,
+        DescriptorType::SymbolicLink => Kind::Symlink,
+        _ => Kind::Other,
+    }
+}
+
+fn error(code: ErrorCode) -> FsError {
+    FsError::new(match code {
+        ErrorCode::NoEntry => FsErrorKind::NotFound,
+        ErrorCode::Exist => FsErrorKind::Exists,
+        ErrorCode::NotDirectory | ErrorCode::IsDirectory | ErrorCode::Loop => FsErrorKind::WrongType,
+        ErrorCode::Access => FsErrorKind::Access,
+        ErrorCode::NotPermitted => FsErrorKind::NotPermitted,
+        ErrorCode::ReadOnly => FsErrorKind::ReadOnly,
+        ErrorCode::InsufficientSpace | ErrorCode::Quota | ErrorCode::FileTooLarge => FsErrorKind::NoSpace,
+        ErrorCode::Unsupported => FsErrorKind::Unsupported,
+        ErrorCode::TooManyLinks => FsErrorKind::TooManyLinks,
+        ErrorCode::Interrupted => FsErrorKind::Interrupted,
+        ErrorCode::Invalid => FsErrorKind::Invalid,
+        _ => FsErrorKind::Io,
+    })
+}
+
+/// The world outside, through WASI and the host.
+pub(crate) struct WasiSystem;
+
+impl System for WasiSystem {
+    fn now(&self) -> Time {
+        let now = wall_clock::now();
+        Time::new(i64::try_from(now.seconds).unwrap_or(i64::MAX), now.nanoseconds)
+    }
+
+    fn sleep_ms(&self, milliseconds: u32) {
+        monotonic_clock::subscribe_duration(u64::from(milliseconds) * 1_000_000).block();
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        let drawn = wasip2::random::random::get_random_bytes(bytes.len() as u64);
+        for (byte, drawn) in bytes.iter_mut().zip(drawn) {
+            *byte = drawn;
+        }
+    }
+
+    fn current(&self) -> Identity {
+        let current = process::current();
+        Identity {
+            pid: current.pid,
+            start: current.start,
+            scope: Scope {
+                machine: current.scope.machine,
+                boot: current.scope.boot,
+                pid_namespace: current.scope.pid_namespace,
+            },
+        }
+    }
+
+    fn inspect(&self, pid: u32) -> Evidence {
+        let evidence = process::inspect(pid);
+        Evidence {
+            state: match evidence.state {
+                process::State::Absent => ProcessState::Absent,
+                process::State::Running => ProcessState::Running,
+                process::State::Zombie => ProcessState::Zombie,
+            },
+            start: evidence.start,
+            started_at_ms: evidence.started_at_ms,
+        }
+    }
+
+    fn group_alive(&self, pgid: u32) -> bool {
+        process::group_alive(pgid)
+    }
+}

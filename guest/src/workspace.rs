@@ -1,0 +1,91 @@
+//! One workspace: its root directory, the world outside, and what all operations share.
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::fs::{Dir, FsErrorKind};
+use crate::layout::{EntryId, STAGING};
+use crate::system::System;
+use std::cell::Cell;
+
+/// A workspace. The operations are in [`crate::staging`] and [`crate::lock`].
+#[derive(Debug)]
+pub struct Workspace<D, S> {
+    pub(crate) root: D,
+    pub(crate) system: S,
+    last_id: Cell<(u64, u128)>,
+}
+
+impl<D: Dir, S: System> Workspace<D, S> {
+    /// The workspace in this directory.
+    pub fn new(root: D, system: S) -> Self {
+        Workspace { root, system, last_id: Cell::new((0, 0)) }
+    }
+
+    /// The world outside.
+    pub fn system(&self) -> &S {
+        &self.system
+    }
+
+    /// A new id. Those that one workspace value makes ascend, also within a millisecond and when the
+    /// clock is put back (RFC 9562, section 6.2, method 2: the random part is counted up by a random
+    /// step).
+    pub(crate) fn new_id(&self) -> EntryId {
+        // The 74 bits that are not time, version or variant, of which the uppermost starts as 0 to
+        // leave room for counting.
+        const FRESH: u128 = (1 << 73) - 1;
+        let mut random = [0u8; 16];
+        self.system.random(&mut random);
+        let random = u128::from_be_bytes(random);
+        let now = self.system.now().millis();
+        let (last_millis, last) = self.last_id.get();
+        let (millis, bits) = if now > last_millis {
+            (now, random & FRESH)
+        } else {
+            let next = last + 1 + (random & u128::from(u32::MAX));
+            if next >> 74 == 0 { (last_millis, next) } else { (last_millis + 1, random & FRESH) }
+        };
+        self.last_id.set((millis, bits));
+        // 12 bits beside the version, 62 beside the variant.
+        let high = u16::try_from(bits >> 62).unwrap_or(0) & 0x0fff;
+        let low = u64::try_from(bits & ((1 << 62) - 1)).unwrap_or(0);
+        let mut parts = [0u8; 10];
+        parts[..2].copy_from_slice(&high.to_be_bytes());
+        parts[2..].copy_from_slice(&low.to_be_bytes());
+        EntryId::from_parts(millis, parts)
+    }
+
+    /// The staging directory, or `None` if it is missing.
+    pub(crate) fn staging(&self) -> Result<Option<D>> {
+        match self.root.open_dir(STAGING) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open the staging directory", STAGING, &error)),
+        }
+    }
+
+    /// The staging directory, created if it is missing. True if it was created.
+    pub(crate) fn staging_or_create(&self) -> Result<(D, bool)> {
+        open_or_create(&self.root, STAGING, STAGING)
+    }
+}
+
+/// Opens a directory, creating it if it is missing. True if it was created.
+pub(crate) fn open_or_create<D: Dir>(parent: &D, name: &str, path: &str) -> Result<(D, bool)> {
+    let mut created = false;
+    // Another process may create it, or remove it, between any two of our steps.
+    for _ in 0..8 {
+        match parent.open_dir(name) {
+            Ok(dir) => return Ok((dir, created)),
+            Err(error) if error.kind == FsErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("open the directory", path, &error)),
+        }
+        match parent.create_dir(name) {
+            Ok(()) => created = true,
+            // Either somebody created it just now, or a dangling symbolic link stands there, which
+            // the next round refuses.
+            Err(error) if error.kind == FsErrorKind::Exists => {}
+            Err(error) => return Err(Error::io("create the directory", path, &error)),
+        }
+    }
+    Err(Error::new(ErrorCode::Io, format!("the directory {path} is created and removed again and again"))
+        .at(path))
+}
