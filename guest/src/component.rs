@@ -259,7 +259,14 @@ impl From<wit::Durability> for Durability {
 
 impl From<Entry> for wit_staging::Entry {
     fn from(entry: Entry) -> Self {
-        wit_staging::Entry { id: entry.id.to_string(), json: entry.json, bytes: entry.bytes }
+        let Source { segment_id, start, end } = entry.source;
+        wit_staging::Entry {
+            id: entry.id.to_string(),
+            json: entry.json,
+            bytes: entry.bytes,
+            staged_at_ms: entry.id.millis(),
+            source: wit_staging::Source { segment_id, start, end },
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Payload<'a> {
 
 #[derive(Debug)]
 enum SourceText<'a> {
-    Members(Vec<(Cow<'a, str>, &'a str)>),
+    Members { members: Vec<(Cow<'a, str>, &'a str)>, meaning: Source },
     Default(&'a Source),
 }
 
@@ -75,7 +75,7 @@ pub fn check<'a>(text: &'a str, default_source: Option<&'a Source>) -> Result<Pa
         }
     }
     let source = match (source, default_source) {
-        (Some(members), _) => SourceText::Members(members),
+        (Some(source), _) => source,
         (None, Some(source)) if source.start > source.end => {
             return Err("the default source's range ends before it starts".into());
         }
@@ -102,6 +102,14 @@ pub fn check_file(content: &[u8]) -> Result<Payload<'_>, String> {
 }
 
 impl Payload<'_> {
+    /// Where it comes from.
+    pub fn source(&self) -> Source {
+        match &self.source {
+            SourceText::Members { meaning, .. } => meaning.clone(),
+            SourceText::Default(source) => (*source).clone(),
+        }
+    }
+
     /// The content of its file: pretty JSON with a newline at the end.
     ///
     /// # Errors
@@ -140,7 +148,7 @@ impl Payload<'_> {
         };
         name(out, 1, "source");
         match &self.source {
-            SourceText::Members(members) => {
+            SourceText::Members { members, .. } => {
                 let mut text = String::from("{");
                 for (index, (key, value)) in members.iter().enumerate() {
                     if index > 0 {
@@ -174,26 +182,25 @@ impl Payload<'_> {
     }
 }
 
-fn check_source(value: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
+fn check_source(value: &str) -> Result<SourceText<'_>, String> {
     #[derive(Deserialize)]
     struct Checked {
         #[serde(alias = "session_id")]
-        segment_id: Text,
+        segment_id: String,
         range: (u64, u64),
     }
-    let checked: Checked = serde_json::from_str(value).map_err(|error| in_member("source", &error))?;
-    let Text = checked.segment_id;
-    if checked.range.0 > checked.range.1 {
+    let Checked { segment_id, range: (start, end) } =
+        serde_json::from_str(value).map_err(|error| in_member("source", &error))?;
+    if start > end {
         return Err("in `source`: the range ends before it starts".into());
     }
-    let mut members: Members<'_> =
-        serde_json::from_str(value).map_err(|error| in_member("source", &error))?;
-    for (name, _) in &mut members.0 {
+    let Members(mut members) = serde_json::from_str(value).map_err(|error| in_member("source", &error))?;
+    for (name, _) in &mut members {
         if name == "session_id" {
             *name = Cow::Borrowed("segment_id");
         }
     }
-    Ok(members.0)
+    Ok(SourceText::Members { members, meaning: Source { segment_id, start, end } })
 }
 
 fn check_list(list: usize, value: &str) -> Result<(), serde_json::Error> {

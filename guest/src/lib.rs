@@ -33,7 +33,7 @@ pub mod staging;
 pub mod system;
 pub mod workspace;
 
-#[cfg(all(feature = "native", not(target_family = "wasm")))]
+#[cfg(not(target_family = "wasm"))]
 pub mod native;
 
 #[cfg(target_family = "wasm")]

@@ -26,6 +26,8 @@ pub struct Entry {
     pub json: String,
     /// The size of its file.
     pub bytes: u64,
+    /// Where it comes from.
+    pub source: Source,
 }
 
 /// A file that looks like an entry and can't be used as one.
@@ -402,5 +404,5 @@ fn read<D: Dir>(staging: &D, id: EntryId) -> std::result::Result<Entry, Problem>
         .ok_or_else(|| Problem::Unusable(format!("it has more than {MAX_ENTRY_BYTES} bytes")))?;
     let payload = entry::check_file(&content).map_err(Problem::Unusable)?;
     let json = payload.to_line(id).map_err(Problem::Unusable)?;
-    Ok(Entry { id, json, bytes: content.len() as u64 })
+    Ok(Entry { id, json, bytes: content.len() as u64, source: payload.source() })
 }

@@ -1,0 +1,76 @@
+//! Compiles the component ahead of time, so that a process that embeds the host starts in a
+//! millisecond. Invariant: the image is made by the wasmtime version and the `Config` that the
+//! library loads it with; what does not match is refused at load time and compiled anew.
+
+#![allow(
+    missing_docs,
+    reason = "the included module documents itself, and a build script has no readers elsewhere"
+)]
+
+#[path = "src/engine/config.rs"]
+mod config;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, process};
+
+/// The component that ships with the host, from the package's directory.
+const SHIPPED: &str = "component/consolidation.wasm";
+/// Names another component to build in.
+const OVERRIDE: &str = "CONSOLIDATION_COMPONENT";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/engine/config.rs");
+    println!("cargo::rerun-if-env-changed={OVERRIDE}");
+    let component = match env::var_os(OVERRIDE) {
+        Some(path) if !path.is_empty() => PathBuf::from(path),
+        _ => Path::new(&variable("CARGO_MANIFEST_DIR")).join(SHIPPED),
+    };
+    println!("cargo::rerun-if-changed={}", component.display());
+    let bytes = fs::read(&component).unwrap_or_else(|error| {
+        fail(&format!(
+            "cannot read the component {}: {error}. `guest/build.sh` builds it; {OVERRIDE} names another one",
+            component.display()
+        ))
+    });
+    let image = compile(&bytes).unwrap_or_else(|error| {
+        fail(&format!(
+            "cannot compile the component {}: {error:#}. `guest/build.sh` builds it anew",
+            component.display()
+        ))
+    });
+    let out = PathBuf::from(variable("OUT_DIR"));
+    write(&out.join("consolidation.wasm"), &bytes);
+    write(&out.join("consolidation.cwasm"), &image);
+}
+
+/// The machine code for the package's target, or nothing if this build of wasmtime can't generate
+/// it: the library then compiles at run time.
+fn compile(bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    let target = variable("TARGET");
+    let mut config = config::config();
+    // Named, the target stands for its baseline CPU: the image also runs on machines that are older
+    // than the one that builds it.
+    if let Err(error) = config.target(&target) {
+        if target == variable("HOST") {
+            return Err(error);
+        }
+        return Ok(Vec::new());
+    }
+    wasmtime::Engine::new(&config)?.precompile_component(bytes)
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|error| fail(&format!("{name}: {error}; build with cargo")))
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    if let Err(error) = fs::write(path, bytes) {
+        fail(&format!("cannot write {}: {error}", path.display()));
+    }
+}
+
+fn fail(message: &str) -> ! {
+    println!("cargo::error={}", message.replace('\n', " "));
+    process::exit(1);
+}

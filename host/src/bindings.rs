@@ -1,0 +1,140 @@
+//! The bindings that wasmtime generates from the WIT package, and the conversions between their
+//! types and the public ones. Invariant: every conversion is total; the meaning of a value is
+//! decided on neither side of it.
+
+use crate::types as plain;
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    reason = "generated from the documented WIT files, and private to this crate"
+)]
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "consolidation",
+    });
+}
+
+pub(crate) use generated::exports::insomnia::consolidation::{lock, staging};
+pub(crate) use generated::insomnia::consolidation::{process, types};
+pub(crate) use generated::{Consolidation, ConsolidationPre};
+
+/// The value of a record with the same fields in the other of the two type families.
+macro_rules! convert {
+    ($from:path => $to:path { $($field:ident),* $(,)? }) => {
+        impl From<$from> for $to {
+            fn from(value: $from) -> Self {
+                Self { $($field: value.$field.into()),* }
+            }
+        }
+    };
+}
+
+convert!(types::Owner => plain::Owner { pid, pod_name, started_at });
+convert!(types::UnusableFile => plain::UnusableFile { name, reason });
+convert!(staging::Source => plain::Source { segment_id, start, end });
+convert!(staging::Entry => plain::Entry { id, json, bytes, staged_at_ms, source });
+convert!(plain::Source => staging::Source { segment_id, start, end });
+convert!(plain::Limits => staging::Limits { max_entries, max_bytes });
+convert!(process::Scope => plain::Scope { machine, boot, pid_namespace });
+convert!(lock::StaleOwner => plain::StaleOwner { owner, reason });
+convert!(lock::UnreadableLock => plain::UnreadableLock { reason, content });
+convert!(lock::Holder => plain::Holder { owner, consumed_count, reason });
+convert!(lock::FailedDelete => plain::FailedDelete { id, reason });
+
+/// A list, item by item.
+pub(crate) fn list<A: Into<B>, B>(items: Vec<A>) -> Vec<B> {
+    items.into_iter().map(Into::into).collect()
+}
+
+impl From<staging::Summary> for plain::Summary {
+    fn from(summary: staging::Summary) -> Self {
+        Self {
+            entries: summary.entries,
+            bytes: summary.bytes,
+            oldest_ms: summary.oldest_ms,
+            now_ms: summary.now_ms,
+            unusable_count: summary.unusable_count,
+            unusable: list(summary.unusable),
+        }
+    }
+}
+
+impl From<staging::Batch> for plain::Batch {
+    fn from(batch: staging::Batch) -> Self {
+        Self { entries: list(batch.entries), unusable: list(batch.unusable), done: batch.done }
+    }
+}
+
+impl From<lock::LockRecord> for plain::LockRecord {
+    fn from(record: lock::LockRecord) -> Self {
+        Self {
+            pid: record.pid,
+            pod_name: record.pod_name,
+            started_at: record.started_at,
+            consumed_ids: record.consumed_ids,
+            token: record.token,
+            process_start: record.process_start,
+            scope: record.scope.map(Into::into),
+            lease_seconds: record.lease_seconds,
+            command_group: record.command_group,
+        }
+    }
+}
+
+impl From<lock::ReleaseReport> for plain::ReleaseReport {
+    fn from(report: lock::ReleaseReport) -> Self {
+        Self { removed: report.removed, missing: report.missing, failed: list(report.failed) }
+    }
+}
+
+impl From<lock::Takeover> for plain::Takeover {
+    fn from(takeover: lock::Takeover) -> Self {
+        match takeover {
+            lock::Takeover::Stale(owner) => Self::Stale(owner.into()),
+            lock::Takeover::Unreadable(lock) => Self::Unreadable(lock.into()),
+        }
+    }
+}
+
+impl From<lock::Status> for plain::LockStatus {
+    fn from(status: lock::Status) -> Self {
+        match status {
+            lock::Status::Free => Self::Free,
+            lock::Status::Held(holder) => Self::Held(holder.into()),
+            lock::Status::Unknown(holder) => Self::Unknown(holder.into()),
+            lock::Status::Stale(holder) => Self::Stale(holder.into()),
+            lock::Status::Unreadable(lock) => Self::Unreadable(lock.into()),
+        }
+    }
+}
+
+impl From<plain::Durability> for types::Durability {
+    fn from(durability: plain::Durability) -> Self {
+        match durability {
+            plain::Durability::Full => Self::Full,
+            plain::Durability::None => Self::None,
+        }
+    }
+}
+
+impl From<types::ErrorCode> for plain::ErrorCode {
+    fn from(code: types::ErrorCode) -> Self {
+        match code {
+            types::ErrorCode::InUse => Self::InUse,
+            types::ErrorCode::LockLost => Self::LockLost,
+            types::ErrorCode::InvalidInput => Self::InvalidInput,
+            types::ErrorCode::NotFound => Self::NotFound,
+            types::ErrorCode::Unusable => Self::Unusable,
+            types::ErrorCode::WrongFileType => Self::WrongFileType,
+            types::ErrorCode::PermissionDenied => Self::PermissionDenied,
+            types::ErrorCode::ReadOnly => Self::ReadOnly,
+            types::ErrorCode::NoSpace => Self::NoSpace,
+            types::ErrorCode::Unsupported => Self::Unsupported,
+            types::ErrorCode::Io => Self::Io,
+            types::ErrorCode::Internal => Self::Internal,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The `consolidate` command: arguments, one module a subcommand, exit codes. Invariant: with `--json`
+//! standard output holds exactly one JSON document, whatever happens; people's messages and everything
+//! that a consolidator prints then go to standard error.
+
+mod command;
+mod gate;
+mod list;
+mod output;
+mod run;
+mod stage;
+mod status;
+mod unlock;
+
+use crate::Workspace;
+use clap::{Parser, Subcommand};
+use output::{Failure, Output};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done, also when there was nothing to do (it says so)
+   2  wrong usage
+  65  bad input: a payload or an entry is not usable; nothing was staged
+  70  the consolidator failed; its entries stay staged
+  74  input or output error
+  75  the lock is in use or was lost; try again later";
+
+/// Stages what agents learn and consolidates it, one run at a time.
+#[derive(Debug, Parser)]
+#[command(name = "consolidate", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Arguments {
+    /// The workspace: an existing directory
+    #[arg(long, global = true, env = "CONSOLIDATION_ROOT", default_value = ".", value_name = "DIR")]
+    root: PathBuf,
+
+    /// Print one JSON document on standard output instead of text
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stage payloads: one JSON object, or JSON Lines; prints their ids in input order
+    Stage(stage::Arguments),
+    /// List the staged entries, oldest first
+    List,
+    /// Show what is staged, what is unusable and who holds the lock
+    Status,
+    /// Run a command once over everything that is staged; entries go when it exits 0
+    Run(run::Arguments),
+    /// Remove a stale lock
+    Unlock(unlock::Arguments),
+    /// Wait for a go on standard input, then become CMD (used by `run`)
+    #[command(name = "__gate", hide = true)]
+    Gate(gate::Arguments),
+}
+
+/// Runs the command line of this process and says how it ended.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return usage(&error, &arguments),
+    };
+    if let Command::Gate(arguments) = &parsed.command {
+        return gate::run(arguments);
+    }
+    log_to_stderr();
+    let output = Output::new(parsed.json);
+    let done =
+        Workspace::open(&parsed.root).map_err(Failure::from).and_then(|workspace| match &parsed.command {
+            Command::Stage(arguments) => stage::run(&workspace, arguments, &output),
+            Command::List => list::run(&workspace, &output),
+            Command::Status => status::run(&workspace, &output),
+            Command::Run(arguments) => run::run(&workspace, arguments, &output),
+            Command::Unlock(arguments) => unlock::run(&workspace, arguments, &output),
+            Command::Gate(_) => Ok(()),
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output.failure(&failure),
+    }
+}
+
+/// Help and version are no failures; a wrong argument is one, in JSON too if JSON was asked for.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let asked_for_json =
+        arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    if error.use_stderr() && asked_for_json {
+        return Output::new(true).failure(&Failure::usage(error.to_string()));
+    }
+    // Nothing helps if standard error is closed.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { Failure::USAGE } else { 0 })
+}
+
+/// Warnings of the library (takeovers, failed deletes) go to standard error, without colours.
+fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("CONSOLIDATION_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Fails if an embedder has set one already, whose choice stands.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .try_init();
+}

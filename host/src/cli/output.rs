@@ -1,0 +1,221 @@
+//! What the command prints and how it exits. Invariant: the only home of the exit codes and of the
+//! shape of an error in JSON.
+
+use crate::{Error, ErrorCode, Owner};
+use serde::Serialize;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Where the results go.
+pub(super) struct Output {
+    json: bool,
+}
+
+/// Why a subcommand failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    exit: u8,
+    code: &'static str,
+    message: String,
+    path: Option<PathBuf>,
+    owner: Option<Owner>,
+    line: Option<u64>,
+    staged: Vec<String>,
+    details: Option<serde_json::Value>,
+}
+
+impl Failure {
+    pub(super) const USAGE: u8 = 2;
+    const BAD_INPUT: u8 = 65;
+    const CONSOLIDATOR: u8 = 70;
+    const IO: u8 = 74;
+    const IN_USE: u8 = 75;
+
+    fn new(exit: u8, code: &'static str, message: impl Into<String>) -> Self {
+        Failure {
+            exit,
+            code,
+            message: message.into(),
+            path: None,
+            owner: None,
+            line: None,
+            staged: Vec::new(),
+            details: None,
+        }
+    }
+
+    /// Wrong arguments.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Failure::new(Failure::USAGE, "usage", message)
+    }
+
+    /// Input that is not what was asked for, with the line where it starts.
+    pub(super) fn bad_input(line: Option<u64>, message: impl Into<String>) -> Self {
+        Failure { line, ..Failure::new(Failure::BAD_INPUT, "invalid_input", message) }
+    }
+
+    /// A command that did not exit 0.
+    pub(super) fn consolidator(message: impl Into<String>, details: serde_json::Value) -> Self {
+        Failure {
+            details: Some(details),
+            ..Failure::new(Failure::CONSOLIDATOR, "consolidator_failed", message)
+        }
+    }
+
+    /// An error of the command's own input or output.
+    pub(super) fn io(message: impl Into<String>) -> Self {
+        Failure::new(Failure::IO, "io", message)
+    }
+
+    /// A wait that was broken off.
+    pub(super) fn interrupted(message: impl Into<String>) -> Self {
+        Failure::new(Failure::IN_USE, "interrupted", message)
+    }
+
+    /// With what is staged in spite of the failure.
+    pub(super) fn with_staged(mut self, staged: Vec<String>) -> Self {
+        self.staged = staged;
+        self
+    }
+
+    /// With words in front of the message.
+    pub(super) fn because(mut self, before: impl Display) -> Self {
+        self.message = format!("{before}: {}", self.message);
+        self
+    }
+
+    /// What is said to people.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        let exit = match code {
+            ErrorCode::InUse | ErrorCode::LockLost => Failure::IN_USE,
+            ErrorCode::InvalidInput | ErrorCode::Unusable => Failure::BAD_INPUT,
+            _ => Failure::IO,
+        };
+        let mut message = error.to_string();
+        if code == ErrorCode::InUse {
+            message.push_str("; wait with `run --wait SECONDS`, look with `status`, clear with `unlock`");
+        }
+        Failure {
+            path: error.path().map(Into::into),
+            owner: error.owner().cloned(),
+            staged: error.staged().to_vec(),
+            ..Failure::new(exit, code.as_str(), message)
+        }
+    }
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Output { json }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a result: the document, or what `text` writes for people.
+    pub(super) fn result(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let print = || {
+            let mut out = io::BufWriter::new(io::stdout().lock());
+            if self.json {
+                serde_json::to_writer(&mut out, document)?;
+                writeln!(out)?;
+            } else {
+                text(&mut out)?;
+            }
+            out.flush()
+        };
+        match print() {
+            // The reader has seen enough, as in `consolidate list | head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(Failure::io(format!("cannot write to standard output: {error}"))),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Says something to people, besides the result.
+    pub(super) fn note(&self, message: impl Display) {
+        // Nothing helps if standard error is closed.
+        let _ = writeln!(io::stderr(), "consolidate: {message}");
+    }
+
+    /// Prints a failure and gives its exit code.
+    pub(super) fn failure(&self, failure: &Failure) -> ExitCode {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            error: Description<'a>,
+        }
+        #[derive(Serialize)]
+        struct Description<'a> {
+            code: &'a str,
+            exit: u8,
+            message: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            path: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            owner: Option<&'a Owner>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            line: Option<u64>,
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            staged: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            run: Option<&'a serde_json::Value>,
+        }
+        if self.json {
+            let document = Document {
+                error: Description {
+                    code: failure.code,
+                    exit: failure.exit,
+                    message: failure.message.trim_end(),
+                    path: failure.path.as_ref().map(|path| path.to_string_lossy().into_owned()),
+                    owner: failure.owner.as_ref(),
+                    line: failure.line,
+                    staged: &failure.staged,
+                    run: failure.details.as_ref(),
+                },
+            };
+            // The exit code says it too.
+            let _ = self.result(&document, |_| Ok(()));
+        } else {
+            self.note(failure.message.trim_end());
+            if !failure.staged.is_empty() {
+                self.note(format_args!("staged all the same: {}", failure.staged.join(" ")));
+            }
+        }
+        ExitCode::from(failure.exit)
+    }
+}
+
+/// A length of time for people: its two largest units.
+pub(super) fn duration(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut parts = Vec::new();
+    let mut rest = seconds;
+    for (length, name) in units {
+        if rest >= length && parts.len() < 2 {
+            parts.push(format!("{} {name}", rest / length));
+            rest %= length;
+        } else if !parts.is_empty() {
+            break;
+        }
+    }
+    if parts.is_empty() { "0 s".into() } else { parts.join(" ") }
+}
+
+/// "1 entry", "2 entries".
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

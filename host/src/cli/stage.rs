@@ -1,0 +1,176 @@
+//! `consolidate stage`. Invariant: everything is checked before anything is staged.
+
+use super::output::{Failure, Output};
+use crate::{Error, Source, Workspace};
+use serde_json::value::RawValue;
+use std::io::Read;
+use std::path::PathBuf;
+
+/// How many payloads, and about how many bytes, go to the component in one call.
+const CHUNK_PAYLOADS: usize = 1_000;
+const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// JSON Lines, or one JSON object over any number of lines; standard input if left out or `-`
+    file: Option<PathBuf>,
+
+    /// Segment (session) id for payloads without a `source`
+    #[arg(long, value_name = "ID", requires = "range")]
+    segment: Option<String>,
+
+    /// Range in the segment for payloads without a `source`, for example 0..17
+    #[arg(long, value_name = "START..END", requires = "segment", value_parser = parse_range)]
+    range: Option<(u64, u64)>,
+}
+
+/// A payload and the line on which it starts, from 1.
+struct Payload<'a> {
+    line: u64,
+    text: &'a str,
+}
+
+pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let input = read_input(arguments)?;
+    let text = str::from_utf8(&input).map_err(|error| {
+        let line = line_at(&input, error.valid_up_to());
+        Failure::bad_input(Some(line), format!("line {line}: not UTF-8; nothing was staged"))
+    })?;
+    let payloads = split(text.strip_prefix('\u{feff}').unwrap_or(text))?;
+    let default_source = match (&arguments.segment, arguments.range) {
+        (Some(segment), Some((start, end))) => Some(Source { segment_id: segment.clone(), start, end }),
+        _ => None,
+    };
+    let chunks = chunks(&payloads);
+    let texts =
+        |chunk: &[Payload<'_>]| chunk.iter().map(|payload| payload.text.to_owned()).collect::<Vec<_>>();
+    // One chunk is checked by the call that stages it.
+    if chunks.len() > 1 {
+        for chunk in &chunks {
+            workspace
+                .check(&texts(chunk), default_source.as_ref())
+                .map_err(|error| at_line(error, chunk, &[]))?;
+        }
+    }
+    let mut ids: Vec<String> = Vec::with_capacity(payloads.len());
+    for chunk in &chunks {
+        let staged = workspace
+            .stage_many(&texts(chunk), default_source.as_ref())
+            .map_err(|error| at_line(error, chunk, &ids))?;
+        ids.extend(staged);
+    }
+    if ids.is_empty() {
+        output.note("nothing to stage: the input is empty");
+    }
+    output.result(&serde_json::json!({ "staged": ids }), |out| {
+        ids.iter().try_for_each(|id| writeln!(out, "{id}"))
+    })
+}
+
+fn read_input(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
+    let mut input = Vec::new();
+    match arguments.file.as_deref().filter(|file| *file != "-") {
+        Some(file) => {
+            input = std::fs::read(file)
+                .map_err(|error| Failure::io(format!("cannot read {}: {error}", file.display())))?;
+        }
+        None => {
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut input)
+                .map_err(|error| Failure::io(format!("cannot read standard input: {error}")))?;
+        }
+    }
+    Ok(input)
+}
+
+/// Splits the input into JSON values, of which each starts on a line of its own. What is in them is
+/// the component's business.
+fn split(text: &str) -> Result<Vec<Payload<'_>>, Failure> {
+    let mut payloads: Vec<Payload<'_>> = Vec::new();
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let mut counted = 0;
+    let mut line = 1;
+    let mut earlier_end = 0;
+    while let Some(value) = values.next() {
+        let end = values.byte_offset();
+        let value = match value {
+            Ok(value) => value.get(),
+            Err(error) => {
+                let line = error.line();
+                let message = format!("line {line}: {}; nothing was staged", without_position(&error));
+                return Err(Failure::bad_input(Some(line as u64), message));
+            }
+        };
+        let start = end - value.len();
+        line += newlines(&text[counted..start]);
+        counted = start;
+        if !payloads.is_empty() && newlines(&text[earlier_end..start]) == 0 {
+            let message = format!("line {line}: two values on one line; nothing was staged");
+            return Err(Failure::bad_input(Some(line), message));
+        }
+        earlier_end = end;
+        payloads.push(Payload { line, text: value });
+    }
+    Ok(payloads)
+}
+
+fn without_position(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    match message.rsplit_once(" at line ") {
+        Some((words, _)) => format!("{words} at column {}", error.column()),
+        None => message,
+    }
+}
+
+fn chunks<'a, 'b>(payloads: &'a [Payload<'b>]) -> Vec<&'a [Payload<'b>]> {
+    let mut chunks = Vec::new();
+    let mut start = 0;
+    let mut bytes = 0;
+    for (index, payload) in payloads.iter().enumerate() {
+        if index > start && (index - start == CHUNK_PAYLOADS || bytes + payload.text.len() > CHUNK_BYTES) {
+            chunks.push(&payloads[start..index]);
+            start = index;
+            bytes = 0;
+        }
+        bytes += payload.text.len();
+    }
+    if start < payloads.len() {
+        chunks.push(&payloads[start..]);
+    }
+    chunks
+}
+
+/// A failure with the line of the payload at fault, and with what earlier calls have staged.
+fn at_line(error: Error, chunk: &[Payload<'_>], staged: &[String]) -> Failure {
+    let line =
+        error.index().and_then(|index| chunk.get(usize::try_from(index).ok()?)).map(|payload| payload.line);
+    let staged: Vec<String> = staged.iter().chain(error.staged()).cloned().collect();
+    let message = error.guest().map(|error| error.message.clone());
+    let mut failure = match (line, message) {
+        (Some(line), Some(message)) if error.code() == crate::ErrorCode::InvalidInput => {
+            Failure::bad_input(Some(line), format!("line {line}: {message}; nothing was staged"))
+        }
+        _ => Failure::from(error),
+    };
+    if staged.is_empty() && !failure.message().contains("nothing was staged") {
+        failure = failure.because("nothing was staged");
+    }
+    failure.with_staged(staged)
+}
+
+fn newlines(text: &str) -> u64 {
+    text.bytes().filter(|byte| *byte == b'\n').count() as u64
+}
+
+fn line_at(input: &[u8], offset: usize) -> u64 {
+    1 + input[..offset].iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn parse_range(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || "expected START..END, two numbers of 0 or more, for example 0..17".to_owned();
+    let (start, end) = text.split_once("..").ok_or_else(wrong)?;
+    let start = start.parse().map_err(|_| wrong())?;
+    let end = end.parse().map_err(|_| wrong())?;
+    if start > end { Err("the range ends before it starts".into()) } else { Ok((start, end)) }
+}

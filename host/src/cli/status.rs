@@ -1,0 +1,67 @@
+//! `consolidate status`. Invariant: looks and changes nothing.
+
+use super::output::{Failure, Output, count, duration};
+use crate::{Holder, LockStatus, Workspace};
+use serde_json::json;
+use std::io::{self, Write};
+
+pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure> {
+    let summary = workspace.summarize()?;
+    let lock = workspace.lock_status()?;
+    let oldest_seconds = summary.oldest_ms.map(|oldest| summary.now_ms.saturating_sub(oldest) / 1_000);
+    let document = json!({
+        "entries": summary.entries,
+        "bytes": summary.bytes,
+        "oldest_age_seconds": oldest_seconds,
+        "unusable_count": summary.unusable_count,
+        "unusable": summary.unusable,
+        "lock": lock,
+    });
+    output.result(&document, |out| {
+        write!(out, "entries   {}", summary.entries)?;
+        if let Some(seconds) = oldest_seconds {
+            write!(out, ", {} bytes, the oldest {} old", summary.bytes, duration(seconds))?;
+        }
+        writeln!(out)?;
+        writeln!(out, "unusable  {}", summary.unusable_count)?;
+        for file in &summary.unusable {
+            writeln!(out, "          {}: {}", file.name.escape_debug(), file.reason)?;
+        }
+        if summary.unusable_count > summary.unusable.len() as u64 {
+            let more = summary.unusable_count - summary.unusable.len() as u64;
+            writeln!(out, "          and {}", count(more, "more file", "more files"))?;
+        }
+        write_lock(out, &lock)
+    })
+}
+
+fn write_lock(out: &mut dyn Write, lock: &LockStatus) -> io::Result<()> {
+    match lock {
+        LockStatus::Free => writeln!(out, "lock      free"),
+        LockStatus::Held(holder) => write_holder(out, "held", holder),
+        LockStatus::Unknown(holder) => write_holder(out, "held as far as can be told from here,", holder),
+        LockStatus::Stale(holder) => {
+            write_holder(out, "stale, the next run takes it over; it was held", holder)
+        }
+        LockStatus::Unreadable(lock) => {
+            writeln!(out, "lock      unreadable: {}", lock.reason)?;
+            if !lock.content.is_empty() {
+                writeln!(out, "          it begins: {}", lock.content)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn write_holder(
+    out: &mut dyn Write,
+    state: &str,
+    Holder { owner, consumed_count, reason }: &Holder,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "lock      {state} by pid {} (pod {:?}) since {}",
+        owner.pid, owner.pod_name, owner.started_at
+    )?;
+    writeln!(out, "          {reason}; it took {}", count(*consumed_count, "entry", "entries"))
+}

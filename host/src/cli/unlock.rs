@@ -1,0 +1,26 @@
+//! `consolidate unlock`. Invariant: without `--force` it removes only what the next run would remove.
+
+use super::output::{Failure, Output};
+use super::run::default_pod_name;
+use crate::{StaleOwner, Takeover, Workspace};
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Remove the lock whoever holds it, dead, alive or unknown: make sure that it does not run
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let removed = workspace.unlock(&default_pod_name(), arguments.force)?;
+    output.result(&json!({ "removed": removed }), |out| match &removed {
+        None => writeln!(out, "there was no lock to remove"),
+        Some(Takeover::Stale(StaleOwner { owner, reason })) => writeln!(
+            out,
+            "removed the lock of pid {} (pod {:?}), taken {}: {reason}",
+            owner.pid, owner.pod_name, owner.started_at
+        ),
+        Some(Takeover::Unreadable(lock)) => writeln!(out, "removed an unreadable lock: {}", lock.reason),
+    })
+}

@@ -1,0 +1,220 @@
+//! What is made once and shared by every workspace and thread: the engine, the compiled and linked
+//! component, and the ticker that makes deadlines count. Invariant: no guest code runs without a
+//! deadline, and the ticker runs only while guest code does.
+
+mod config;
+mod ticker;
+
+use crate::bindings::ConsolidationPre;
+use crate::error::Error;
+use crate::sandbox::{self, Instance, State};
+use crate::sys;
+use crate::workspace::Workspace;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use ticker::Ticker;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// The shipped component.
+static COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/consolidation.wasm"));
+/// The same, compiled by the build script; empty if it could not compile for this target.
+static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/consolidation.cwasm"));
+
+const DEFAULT_MEMORY_LIMIT: usize = 256 << 20;
+const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The engine and the component, ready to run: made once, cheap to clone, shared by any number of
+/// workspaces and threads.
+///
+/// A process that forks must make a new one in the child: threads don't survive a fork.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    component: ConsolidationPre<State>,
+    ticker: Ticker,
+    memory_limit: usize,
+    call_timeout: Duration,
+}
+
+impl Runtime {
+    /// A runtime with an engine of its own and the component that ships with this crate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] if wasmtime can't run on this machine.
+    pub fn new() -> Result<Runtime, Error> {
+        Runtime::builder().build()
+    }
+
+    /// For another engine, component or other limits than the default ones.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Opens the workspace in the directory `root`, which must exist. See [`Workspace::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] if it is no directory or can't be opened.
+    pub fn open(&self, root: impl AsRef<Path>) -> Result<Workspace, Error> {
+        Workspace::with_runtime(self.clone(), root.as_ref())
+    }
+
+    /// The runtime that [`Workspace::open`] uses: one for the process, made at its first use.
+    pub(crate) fn shared() -> Result<Runtime, Error> {
+        static SHARED: OnceLock<Runtime> = OnceLock::new();
+        match SHARED.get() {
+            Some(runtime) => Ok(runtime.clone()),
+            // Two threads that come first at once both make one, and one of the two stays. A failure
+            // is not kept: the next call tries again.
+            None => {
+                let made = Runtime::new()?;
+                Ok(SHARED.get_or_init(|| made).clone())
+            }
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn component(&self) -> &ConsolidationPre<State> {
+        &self.0.component
+    }
+
+    /// Keeps the epochs going until the guard is dropped.
+    pub(crate) fn tick(&self) -> std::io::Result<ticker::Ticking<'_>> {
+        self.0.ticker.tick()
+    }
+
+    pub(crate) fn memory_limit(&self) -> usize {
+        self.0.memory_limit
+    }
+
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.0.call_timeout
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Runtime")
+            .field("memory_limit", &self.0.memory_limit)
+            .field("call_timeout", &self.0.call_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`Runtime`].
+#[derive(Clone, Default)]
+#[must_use = "nothing is made before `build`"]
+pub struct RuntimeBuilder {
+    engine: Option<Engine>,
+    component: Option<Vec<u8>>,
+    memory_limit: Option<usize>,
+    call_timeout: Option<Duration>,
+}
+
+impl RuntimeBuilder {
+    /// Uses the embedder's engine. It must have been made with
+    /// [`wasmtime::Config::epoch_interruption`]; the embedder may or may not increment its epoch.
+    /// The runtime increments it too, every 15 ms while a call is in progress, so other stores of
+    /// the engine see more epochs than their own ticker makes.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Uses another build of the component, in binary form, instead of the one that ships with this
+    /// crate. It must import and export what the WIT world `consolidation` says.
+    pub fn component_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.component = Some(bytes.into());
+        self
+    }
+
+    /// How many bytes of memory an instance may have; 256 MiB by default. A payload or a batch takes
+    /// several times its size while it is being worked on.
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// How long one call into the component may take, from its start; 30 seconds by default. It must
+    /// be longer than the 6 seconds for which taking a lock may wait. It is checked while the
+    /// component computes: a file operation that hangs in the kernel is not interrupted.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
+        self
+    }
+
+    /// Makes the runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] if the engine can't be made, or the component does not compile or does not
+    /// fit the WIT world; [`Error::EngineWithoutEpochs`] if the embedder's engine can't interrupt a
+    /// guest.
+    pub fn build(self) -> Result<Runtime, Error> {
+        let foreign = self.engine.is_some();
+        let engine = match self.engine {
+            Some(engine) => engine,
+            None => Engine::new(&config::config())
+                .map_err(|error| Error::engine("make the wasmtime engine", error))?,
+        };
+        let component = match self.component {
+            Some(bytes) => compile(&engine, &bytes),
+            None => built_in(&engine),
+        }
+        .map_err(|error| Error::engine("compile the component", error))?;
+        let linked = sandbox::link(&engine, &component)
+            .map_err(|error| Error::engine("link the component; does it fit the WIT world?", error))?;
+        let runtime = Runtime(Arc::new(Inner {
+            ticker: Ticker::new(&engine),
+            engine,
+            component: linked,
+            memory_limit: self.memory_limit.unwrap_or(DEFAULT_MEMORY_LIMIT),
+            call_timeout: self.call_timeout.unwrap_or(DEFAULT_CALL_TIMEOUT),
+        }));
+        // A Config can't be read back from an engine, so whether it interrupts is tried out.
+        if foreign && !Instance::stops_at_epoch(&runtime)? {
+            return Err(Error::EngineWithoutEpochs);
+        }
+        Ok(runtime)
+    }
+}
+
+impl fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("RuntimeBuilder")
+            .field("engine", &self.engine.is_some())
+            .field("component_bytes", &self.component.as_ref().map(Vec::len))
+            .field("memory_limit", &self.memory_limit)
+            .field("call_timeout", &self.call_timeout)
+            .finish()
+    }
+}
+
+fn built_in(engine: &Engine) -> wasmtime::Result<Component> {
+    if !IMAGE.is_empty() {
+        match sys::image::load(engine, IMAGE) {
+            Ok(component) => return Ok(component),
+            // An embedder's engine has other settings than the build script's.
+            Err(error) => tracing::debug!(
+                reason = %error,
+                "the engine refuses the image compiled ahead of time; compiling the component"
+            ),
+        }
+    }
+    compile(engine, COMPONENT)
+}
+
+fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    Component::from_binary(engine, bytes)
+}

@@ -1,0 +1,348 @@
+//! A lock that is held. Invariant: once a call of it traps, the handle is dead and its lock is
+//! cleared; a refresh in the background and a call never run in its instance at the same time.
+
+use crate::bindings::{Consolidation, types};
+use crate::error::{Error, Fault};
+use crate::keeper::{Refresh, Registration};
+use crate::sandbox::{Instance, State};
+use crate::snapshot::{LockSnapshot, Snapshot};
+use crate::types::{AcquireOptions, ErrorCode, Limits, LockRecord, ReleaseReport, Takeover};
+use crate::workspace::{Answer, Shared, options, strings, token};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use wasmtime::Store;
+use wasmtime::component::ResourceAny;
+
+/// The consolidation lock of a workspace, held. Its lease is renewed in the background for as long
+/// as it exists. Dropping it without a release leaves the lock on disk, where it counts as held for
+/// as long as this process lives, and ends the renewal.
+pub struct Lock {
+    held: Arc<Held>,
+    took_over: Option<Takeover>,
+    path: PathBuf,
+    registration: Option<Registration>,
+}
+
+/// What the handle shares with the keeper.
+pub(crate) struct Held {
+    workspace: Arc<Shared>,
+    /// The guest's handle, in the instance of the seat.
+    resource: ResourceAny,
+    /// Empty after a trap, a timeout or a panic.
+    seat: Mutex<Option<Instance>>,
+    token: String,
+    lost: AtomicBool,
+}
+
+impl Lock {
+    pub(crate) fn acquire(workspace: &Arc<Shared>, how: &AcquireOptions) -> Result<Lock, Error> {
+        let token = token()?;
+        let options = options(&how.pod_name, how.lease, &token);
+        let (instance, (acquired, path)) =
+            workspace.call_and_keep("acquire the lock", Some(&token), |store, component| {
+                let lock = component.insomnia_consolidation_lock();
+                match lock.call_acquire(&mut *store, &options)? {
+                    Ok(acquired) => {
+                        let path = lock.held().call_path(store, acquired.lock)?;
+                        Ok(Ok((acquired, path)))
+                    }
+                    Err(error) => Ok(Err(error)),
+                }
+            })?;
+        let took_over = acquired.took_over.map(Takeover::from);
+        if let Some(takeover) = &took_over {
+            workspace.report_takeover(takeover);
+        }
+        tracing::debug!(root = %workspace.root().display(), pod = how.pod_name, "acquired the lock");
+        let held = Arc::new(Held {
+            workspace: Arc::clone(workspace),
+            resource: acquired.lock,
+            seat: Mutex::new(Some(instance)),
+            token,
+            lost: AtomicBool::new(false),
+        });
+        let mut lock = Lock { path: workspace.root().join(path), took_over, registration: None, held };
+        if let Some(lease) = how.lease {
+            match workspace.keeper().register(&lock.held, lease) {
+                Ok(registration) => lock.registration = Some(registration),
+                // Nobody would renew the lease, and an owner that can't probe us would take over.
+                Err(error) => {
+                    // Whether this works or not, the reason to tell is why there is no lock.
+                    let _ = lock.release_only();
+                    return Err(Error::engine("start the thread that renews a lease", error));
+                }
+            }
+        }
+        Ok(lock)
+    }
+
+    /// The record as it was last written.
+    ///
+    /// # Errors
+    ///
+    /// Only a failure of the component.
+    pub fn record(&self) -> Result<LockRecord, Error> {
+        let resource = self.held.resource;
+        self.held
+            .call("look at the lock", |store, component| {
+                let record = component.insomnia_consolidation_lock().held().call_record(store, resource)?;
+                Ok(Ok(record))
+            })
+            .map(Into::into)
+    }
+
+    /// The lock file, absolute.
+    pub fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// What was taken over, if anything.
+    pub fn took_over(&self) -> Option<&Takeover> {
+        self.took_over.as_ref()
+    }
+
+    /// Did a refresh or a call find that the lock on disk is not this one any more, or did the
+    /// component fail? Then stop: somebody else may be at work.
+    pub fn is_lost(&self) -> bool {
+        self.held.is_lost()
+    }
+
+    /// Takes a snapshot of the entries.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error while listing.
+    pub fn snapshot(&self, limits: Limits) -> Result<LockSnapshot<'_>, Error> {
+        Snapshot::of_lock(&self.held, limits)
+    }
+
+    /// Sets the ids that [`Lock::release_with_cleanup`] is to delete, and rewrites the lock file.
+    ///
+    /// # Errors
+    ///
+    /// An id that is not a canonical UUIDv7, a lock that is lost, or an I/O error; the earlier set is
+    /// in force then.
+    pub fn record_consumed(&self, ids: &[impl AsRef<str>]) -> Result<(), Error> {
+        let resource = self.held.resource;
+        let ids = strings(ids);
+        self.held.call("record the consumed entries", |store, component| {
+            component.insomnia_consolidation_lock().held().call_record_consumed(store, resource, &ids)
+        })
+    }
+
+    /// [`Lock::record_consumed`] with the ids that a snapshot of this lock names at this moment:
+    /// those that were read and proved unusable are not among them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignSnapshot`] if it was not taken under this lock; else as
+    /// [`Lock::record_consumed`].
+    pub fn record_snapshot(&self, snapshot: &LockSnapshot<'_>) -> Result<(), Error> {
+        let resource = self.held.resource;
+        // A handle of another instance means nothing in this one.
+        let snapshot = snapshot.resource_under(&self.held).ok_or(Error::ForeignSnapshot)?;
+        self.held.call("record the consumed entries", |store, component| {
+            component.insomnia_consolidation_lock().held().call_record_snapshot(store, resource, snapshot)
+        })
+    }
+
+    /// Names the process group of the command that works for this owner; none: there is none. The
+    /// lock counts as held while any process of the group is left, also after this process died.
+    ///
+    /// # Errors
+    ///
+    /// A lock that is lost, or an I/O error.
+    pub fn record_command_group(&self, pgid: Option<u32>) -> Result<(), Error> {
+        let resource = self.held.resource;
+        self.held.call("record the command's process group", |store, component| {
+            component.insomnia_consolidation_lock().held().call_record_command_group(store, resource, pgid)
+        })
+    }
+
+    /// Deletes the consumed entries, then the lock. Entries that can't be deleted are in the report.
+    ///
+    /// # Errors
+    ///
+    /// [`LockLost`](ErrorCode::LockLost) if the lock on disk is another's: nothing was deleted.
+    /// Any other error: the lock may still be on disk.
+    pub fn release_with_cleanup(self) -> Result<ReleaseReport, Error> {
+        self.release("release the lock with cleanup", |lock, store, resource| {
+            lock.call_release_with_cleanup(store, resource)
+        })
+    }
+
+    /// Deletes the lock and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::release_with_cleanup`].
+    pub fn release_only(self) -> Result<ReleaseReport, Error> {
+        self.release("release the lock", |lock, store, resource| lock.call_release_only(store, resource))
+    }
+
+    fn release(
+        mut self,
+        operation: &'static str,
+        release: impl FnOnce(
+            crate::bindings::lock::GuestHeld<'_>,
+            &mut Store<State>,
+            ResourceAny,
+        ) -> Answer<crate::bindings::lock::ReleaseReport>
+        + Send,
+    ) -> Result<ReleaseReport, Error> {
+        // From here on the keeper does not begin a refresh; one that is under way is waited for.
+        self.registration = None;
+        let held = &self.held;
+        let resource = held.resource;
+        let released = held.call(operation, |store, component| {
+            release(component.insomnia_consolidation_lock().held(), store, resource)
+        });
+        let instance = held.seat().take();
+        let root = held.workspace.root().display();
+        match released {
+            Ok(report) => {
+                // The guest's handle went with the call, so the instance holds nothing of ours.
+                if let Some(instance) = instance {
+                    held.workspace.check_in(instance);
+                }
+                for failed in &report.failed {
+                    tracing::warn!(
+                        %root,
+                        id = failed.id,
+                        reason = failed.reason,
+                        "could not delete a consumed entry; it comes back in the next run"
+                    );
+                }
+                tracing::debug!(
+                    %root,
+                    removed = report.removed,
+                    missing = report.missing,
+                    "released the lock"
+                );
+                Ok(report.into())
+            }
+            Err(error) => {
+                drop(instance);
+                // The handle is gone and nobody can try again with it. What is another's is left.
+                if matches!(error, Error::Guest(_)) && error.code() != ErrorCode::LockLost {
+                    held.workspace.abandon(&held.token);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Lock")
+            .field("path", &self.path)
+            .field("took_over", &self.took_over)
+            .field("is_lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    pub(crate) fn call<T: Send>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(&mut Store<State>, &Consolidation) -> Answer<T> + Send,
+    ) -> Result<T, Error> {
+        self.call_in(self.seat(), operation, call)
+    }
+
+    /// Renews the lease, unless a call is in progress.
+    pub(crate) fn refresh(&self) -> Refresh {
+        let seat = match self.seat.try_lock() {
+            Ok(seat) => seat,
+            Err(TryLockError::Poisoned(seat)) => seat.into_inner(),
+            Err(TryLockError::WouldBlock) => return Refresh::Busy,
+        };
+        let refreshed = self.call_in(seat, "renew the lease of the lock", |store, component| {
+            component.insomnia_consolidation_lock().held().call_refresh(store, self.resource)
+        });
+        match refreshed {
+            Ok(()) => Refresh::Done,
+            Err(_) if self.is_lost() => Refresh::Over,
+            Err(error) => {
+                tracing::warn!(
+                    root = %self.workspace.root().display(),
+                    %error,
+                    "could not renew the lease of the lock; trying again"
+                );
+                Refresh::Failed
+            }
+        }
+    }
+
+    fn call_in<T: Send>(
+        &self,
+        mut seat: MutexGuard<'_, Option<Instance>>,
+        operation: &'static str,
+        call: impl FnOnce(&mut Store<State>, &Consolidation) -> Answer<T> + Send,
+    ) -> Result<T, Error> {
+        // Taken out, so that a panic leaves the seat empty: what the instance was doing is unknown.
+        let Some(mut instance) = seat.take() else {
+            return Err(Error::Dead { operation, root: self.workspace.root().to_owned() });
+        };
+        match instance.call(call) {
+            Ok(answer) => {
+                *seat = Some(instance);
+                answer.map_err(|error| {
+                    if error.code == types::ErrorCode::LockLost {
+                        self.report_lost(&error);
+                    }
+                    Error::guest_error(operation, self.workspace.root(), error)
+                })
+            }
+            // The call did not begin.
+            Err(fault @ Fault::Host(_)) => {
+                *seat = Some(instance);
+                Err(fault.into_error(operation, self.workspace.root()))
+            }
+            Err(fault) => {
+                drop(instance);
+                self.lost.store(true, Ordering::Release);
+                let error = self.workspace.report_fault(operation, fault);
+                self.workspace.abandon(&self.token);
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn workspace(&self) -> &Shared {
+        &self.workspace
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// After a panic in a refresh: the seat is empty.
+    pub(crate) fn give_up(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.workspace.abandon(&self.token);
+    }
+
+    fn report_lost(&self, error: &types::Error) {
+        if self.lost.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let owner = error.owner.as_ref();
+        tracing::warn!(
+            root = %self.workspace.root().display(),
+            owner_pid = owner.map(|owner| owner.pid),
+            owner_pod = owner.map(|owner| owner.pod_name.as_str()),
+            reason = error.message,
+            "lost the lock: the one on disk is not ours"
+        );
+    }
+
+    fn seat(&self) -> MutexGuard<'_, Option<Instance>> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

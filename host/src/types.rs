@@ -1,0 +1,293 @@
+//! What goes in and out of the library, as plain Rust. Invariant: no type of wasmtime or of the
+//! generated bindings is part of the public interface, but for `wasmtime::Engine`.
+
+use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+
+/// The name of a staging entry: a UUIDv7 in canonical form (36 characters, lower case).
+pub type EntryId = String;
+
+/// What kind of thing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// Another owner holds the consolidation lock, or may hold it.
+    InUse,
+    /// The lock on disk is not, or no longer, the one that the handle took.
+    LockLost,
+    /// An argument or a payload does not have the form that is asked for.
+    InvalidInput,
+    /// There is no such entry, or a directory that must be there is missing.
+    NotFound,
+    /// A file that should be an entry or a lock record is not usable as one.
+    Unusable,
+    /// A file of another kind stands where a regular file or a directory is needed.
+    WrongFileType,
+    /// The operating system refuses access.
+    PermissionDenied,
+    /// The file system is mounted read-only.
+    ReadOnly,
+    /// No space, no inode or no quota is left.
+    NoSpace,
+    /// The file system, or the embedder's engine, lacks something that is needed.
+    Unsupported,
+    /// Any other input or output error.
+    Io,
+    /// A defect in the component, or a limit on it that was hit.
+    Internal,
+}
+
+impl ErrorCode {
+    /// The code as it stands in JSON, for example `in_use`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::InUse => "in_use",
+            ErrorCode::LockLost => "lock_lost",
+            ErrorCode::InvalidInput => "invalid_input",
+            ErrorCode::NotFound => "not_found",
+            ErrorCode::Unusable => "unusable",
+            ErrorCode::WrongFileType => "wrong_file_type",
+            ErrorCode::PermissionDenied => "permission_denied",
+            ErrorCode::ReadOnly => "read_only",
+            ErrorCode::NoSpace => "no_space",
+            ErrorCode::Unsupported => "unsupported",
+            ErrorCode::Io => "io",
+            ErrorCode::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+/// The owner of a lock, as its record states it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// Process id, in the process-id namespace of the owner.
+    pub pid: u32,
+    /// Name of the pod; empty if unknown.
+    pub pod_name: String,
+    /// When the lock was taken, RFC 3339; empty if unknown.
+    pub started_at: String,
+}
+
+/// How hard a write tries to survive a crash of the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Data and directory are synchronised before the call returns.
+    #[default]
+    Full,
+    /// Nothing is synchronised: a crash of the process loses nothing, a crash of the machine may.
+    None,
+}
+
+/// A file in the staging directory that looks like an entry and can't be used as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnusableFile {
+    /// Its name in the staging directory; `?` if it is not UTF-8.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Where material comes from: the `source` member of a payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// The segment that the material was extracted from.
+    pub segment_id: String,
+    /// First position in the segment.
+    pub start: u64,
+    /// Last position in the segment, not before `start`.
+    pub end: u64,
+}
+
+/// A usable staging entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its name.
+    pub id: EntryId,
+    /// Its content as one line of JSON, with its `id` as the first member.
+    pub json: String,
+    /// The size of its file in bytes.
+    pub bytes: u64,
+    /// When it was staged, by its id, in milliseconds since 1970-01-01T00:00:00Z.
+    pub staged_at_ms: u64,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// What the staging directory holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// How many usable entries there are.
+    pub entries: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// When the oldest was staged by its name, in milliseconds since 1970-01-01T00:00:00Z.
+    pub oldest_ms: Option<u64>,
+    /// The present time, in the same unit.
+    pub now_ms: u64,
+    /// How many unusable files there are.
+    pub unusable_count: u64,
+    /// The first 1,000 of them, sorted by name.
+    pub unusable: Vec<UnusableFile>,
+}
+
+/// Caps on a snapshot; what exceeds them waits for the next run. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// At most so many entries.
+    pub max_entries: Option<u64>,
+    /// At most so many bytes of files, but at least one entry.
+    pub max_bytes: Option<u64>,
+}
+
+/// Some entries of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Batch {
+    /// Usable entries, oldest first.
+    pub entries: Vec<Entry>,
+    /// Files of the snapshot that proved unusable. They are not consumed.
+    pub unusable: Vec<UnusableFile>,
+    /// True if nothing is left to read.
+    pub done: bool,
+}
+
+/// Where a process id has a meaning. A part that is empty is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Scope {
+    /// The machine: its machine id and its host name.
+    pub machine: String,
+    /// One run of its kernel.
+    pub boot: String,
+    /// The process-id namespace within that boot.
+    pub pid_namespace: String,
+}
+
+/// The record in a lock file. The first four fields are the original format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LockRecord {
+    /// Process id of the owner.
+    pub pid: u32,
+    /// Name of the owner's pod.
+    pub pod_name: String,
+    /// When the lock was taken, RFC 3339.
+    pub started_at: String,
+    /// The entries that the owner took into its snapshot.
+    pub consumed_ids: Vec<EntryId>,
+    /// What tells this owner from any other.
+    pub token: Option<String>,
+    /// When the owner's process started, in its platform's unit.
+    pub process_start: Option<String>,
+    /// Where `pid` has a meaning.
+    pub scope: Option<Scope>,
+    /// For how many seconds after a refresh the lock counts as held by those who can't probe the
+    /// owner; none: for ever.
+    pub lease_seconds: Option<u32>,
+    /// Process group of the command that works for the owner.
+    pub command_group: Option<u32>,
+}
+
+/// What stood in the way of a lock and was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Takeover {
+    /// The lock of a dead owner.
+    Stale(StaleOwner),
+    /// A lock file that could not be read and did not change for a while.
+    Unreadable(UnreadableLock),
+}
+
+/// A dead owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StaleOwner {
+    /// Who it was.
+    pub owner: Owner,
+    /// Why it counts as dead.
+    pub reason: String,
+}
+
+/// A lock file that is not a lock record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnreadableLock {
+    /// Why it can't be read.
+    pub reason: String,
+    /// How it begins, at most 200 characters, control characters escaped.
+    pub content: String,
+}
+
+/// The state of the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum LockStatus {
+    /// There is no lock.
+    Free,
+    /// Its owner lives.
+    Held(Holder),
+    /// Nothing proves its owner alive or dead, and its lease has not run out.
+    Unknown(Holder),
+    /// Its owner is dead; the next acquire takes it over.
+    Stale(Holder),
+    /// The lock file is not a lock record. It is taken over once it has not changed for 5 seconds.
+    Unreadable(UnreadableLock),
+}
+
+/// Who holds a lock, and the verdict on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// The owner.
+    pub owner: Owner,
+    /// How many ids its record lists as consumed.
+    pub consumed_count: u64,
+    /// Why it counts as alive, dead or unknown.
+    pub reason: String,
+}
+
+/// What a release did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReleaseReport {
+    /// How many consumed entries were deleted.
+    pub removed: u64,
+    /// How many were gone already.
+    pub missing: u64,
+    /// Entries that could not be deleted. They stay staged and come back in the next run.
+    pub failed: Vec<FailedDelete>,
+}
+
+/// An entry that could not be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedDelete {
+    /// Its id.
+    pub id: EntryId,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a lock is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcquireOptions {
+    /// Name of the pod that takes it.
+    pub pod_name: String,
+    /// For how long after its last refresh the lock counts as held by those who can't probe this
+    /// process (another machine or container), in whole seconds, rounded up. The handle refreshes
+    /// it every third of that, between calls: a lease shorter than the runtime's call timeout may
+    /// run out during one call. None: for ever, and a crash in a container that comes back under
+    /// another process-id namespace then needs a forced unlock.
+    pub lease: Option<Duration>,
+}
+
+impl AcquireOptions {
+    /// The default lease.
+    pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+
+    /// For a pod, with the default lease of 60 seconds.
+    pub fn new(pod_name: impl Into<String>) -> AcquireOptions {
+        AcquireOptions { pod_name: pod_name.into(), lease: Some(AcquireOptions::DEFAULT_LEASE) }
+    }
+}

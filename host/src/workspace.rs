@@ -1,0 +1,413 @@
+//! A workspace and its instances. Invariant: an instance works for one caller at a time, and one
+//! that trapped, timed out or was left by a panic is never used again.
+
+use crate::bindings::{Consolidation, lock, staging, types};
+use crate::engine::Runtime;
+use crate::error::{Error, Fault};
+use crate::keeper::Keeper;
+use crate::lock::Lock;
+use crate::sandbox::{Instance, Root, State};
+use crate::snapshot::Snapshot;
+use crate::types::{
+    AcquireOptions, Durability, Entry, EntryId, Limits, LockStatus, Source, Summary, Takeover,
+};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use wasmtime::Store;
+
+/// How many instances wait for the next call. More may be in use at the same time.
+const MAX_IDLE: usize = 4;
+
+/// What a call of an export comes to: an answer or the component's error, unless it traps.
+pub(crate) type Answer<T> = wasmtime::Result<Result<T, types::Error>>;
+
+/// One workspace: its staging directory and its consolidation lock. Cheap to clone, and any number
+/// of threads may use it at the same time.
+///
+/// The calls block, for file operations and, where a lock is taken, for some seconds. From async
+/// code, use them on a thread that may block (`tokio::task::spawn_blocking`): on a runtime's worker
+/// they work too, and block it.
+#[derive(Clone)]
+pub struct Workspace {
+    shared: Arc<Shared>,
+    durability: Durability,
+}
+
+/// What the clones of a workspace and its handles have in common.
+pub(crate) struct Shared {
+    runtime: Runtime,
+    root: PathBuf,
+    directory: Root,
+    idle: Mutex<Vec<Instance>>,
+    keeper: Keeper,
+}
+
+impl Workspace {
+    /// Opens the workspace in the directory `root`, which must exist, with a runtime that all
+    /// workspaces of the process share. The directory is opened once: if it is renamed later, the
+    /// workspace follows it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] if `root` is no directory or can't be opened; [`Error::Engine`] if wasmtime
+    /// can't run on this machine.
+    pub fn open(root: impl AsRef<Path>) -> Result<Workspace, Error> {
+        Runtime::shared()?.open(root)
+    }
+
+    pub(crate) fn with_runtime(runtime: Runtime, root: &Path) -> Result<Workspace, Error> {
+        let open = || {
+            let canonical = root.canonicalize()?;
+            let directory = Root::open(&canonical)?;
+            Ok((canonical, directory))
+        };
+        let (canonical, directory) =
+            open().map_err(|source| Error::Open { path: root.to_owned(), source })?;
+        Ok(Workspace {
+            shared: Arc::new(Shared {
+                runtime,
+                root: canonical,
+                directory,
+                idle: Mutex::default(),
+                keeper: Keeper::default(),
+            }),
+            durability: Durability::default(),
+        })
+    }
+
+    /// The workspace root, absolute and without symbolic links, as it was when it was opened.
+    pub fn root(&self) -> &Path {
+        &self.shared.root
+    }
+
+    /// The same workspace with another durability for what is staged through this handle.
+    pub fn with_durability(&self, durability: Durability) -> Workspace {
+        Workspace { shared: Arc::clone(&self.shared), durability }
+    }
+
+    /// Stages one payload, a JSON object with a `source`, and returns its id.
+    ///
+    /// # Errors
+    ///
+    /// A payload that is not usable, or an I/O error; nothing is staged then.
+    pub fn stage(&self, payload: &str) -> Result<EntryId, Error> {
+        let durability = self.durability.into();
+        self.call("stage an entry", |store, component| {
+            component.insomnia_consolidation_staging().call_write(store, payload, None, durability)
+        })
+    }
+
+    /// Stages several payloads and returns their ids in the same order; the ids ascend. With
+    /// [`Durability::Full`] the directory is synchronised once. `default_source` is for payloads
+    /// that have none.
+    ///
+    /// # Errors
+    ///
+    /// A payload that is not usable ([`Error::index`] says which): nothing is staged then. After an
+    /// I/O error [`Error::staged`] names what is staged.
+    pub fn stage_many(
+        &self,
+        payloads: &[impl AsRef<str>],
+        default_source: Option<&Source>,
+    ) -> Result<Vec<EntryId>, Error> {
+        let durability = self.durability.into();
+        let payloads = strings(payloads);
+        let source = default_source.cloned().map(Into::into);
+        self.call("stage entries", |store, component| {
+            component.insomnia_consolidation_staging().call_write_many(
+                store,
+                &payloads,
+                source.as_ref(),
+                durability,
+            )
+        })
+    }
+
+    /// Checks payloads by the rules of [`Workspace::stage_many`] and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first payload that is not usable; [`Error::index`] says which.
+    pub fn check(&self, payloads: &[impl AsRef<str>], default_source: Option<&Source>) -> Result<(), Error> {
+        let payloads = strings(payloads);
+        let source = default_source.cloned().map(Into::into);
+        self.call("check payloads", |store, component| {
+            component.insomnia_consolidation_staging().call_check(store, &payloads, source.as_ref())
+        })
+    }
+
+    /// The ids of all files that are entries by name and type, oldest first. Does not read them.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error while listing; a listing is never cut short.
+    pub fn list(&self) -> Result<Vec<EntryId>, Error> {
+        self.call("list the entries", |store, component| {
+            component.insomnia_consolidation_staging().call_list(store)
+        })
+    }
+
+    /// Reads one entry.
+    ///
+    /// # Errors
+    ///
+    /// No such entry, a file that is not usable as one, or an I/O error.
+    pub fn read(&self, id: &str) -> Result<Entry, Error> {
+        let id = id.to_owned();
+        self.call("read an entry", |store, component| {
+            component.insomnia_consolidation_staging().call_read(store, &id)
+        })
+        .map(Into::into)
+    }
+
+    /// Counts the entries and names the unusable files. Reads every file.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error while listing.
+    pub fn summarize(&self) -> Result<Summary, Error> {
+        self.call("summarize the entries", |store, component| {
+            component.insomnia_consolidation_staging().call_summarize(store)
+        })
+        .map(Into::into)
+    }
+
+    /// Takes a snapshot outside of a lock, to look at the entries. To consume what it names, use
+    /// [`Lock::snapshot`].
+    ///
+    /// # Errors
+    ///
+    /// An I/O error while listing.
+    pub fn snapshot(&self, limits: Limits) -> Result<Snapshot<'static>, Error> {
+        Snapshot::of_workspace(&self.shared, limits)
+    }
+
+    /// The state of the lock. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error.
+    pub fn lock_status(&self) -> Result<LockStatus, Error> {
+        self.call("inspect the lock", |store, component| {
+            component.insomnia_consolidation_lock().call_inspect(store)
+        })
+        .map(Into::into)
+    }
+
+    /// Takes the lock for a pod, with a lease of 60 seconds. See [`Workspace::acquire_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::acquire_with`].
+    pub fn acquire(&self, pod_name: &str) -> Result<Lock, Error> {
+        self.acquire_with(&AcquireOptions::new(pod_name))
+    }
+
+    /// Takes the lock, or says who has it. A dead owner's lock is taken over. Waits about 2 seconds
+    /// at the most for contenders, and 6 for an unreadable lock.
+    ///
+    /// # Errors
+    ///
+    /// [`InUse`](crate::ErrorCode::InUse) if another owner holds it or may hold it
+    /// ([`Error::owner`] says who), or an I/O error.
+    pub fn acquire_with(&self, options: &AcquireOptions) -> Result<Lock, Error> {
+        Lock::acquire(&self.shared, options)
+    }
+
+    /// Removes a stale lock by the rules of [`Workspace::acquire`] and says what it removed; none
+    /// if there was no lock. With `force` it is removed whoever holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`InUse`](crate::ErrorCode::InUse) if the owner lives or may live and `force` is not set, or
+    /// an I/O error.
+    pub fn unlock(&self, pod_name: &str, force: bool) -> Result<Option<Takeover>, Error> {
+        const OPERATION: &str = "remove the lock";
+        let token = token()?;
+        let options = options(pod_name, Some(AcquireOptions::DEFAULT_LEASE), &token);
+        let removed = self
+            .shared
+            .call(OPERATION, Some(&token), |store, component| {
+                component.insomnia_consolidation_lock().call_unlock(store, &options, force)
+            })?
+            .map(Takeover::from);
+        match &removed {
+            Some(takeover) if force => tracing::warn!(
+                root = %self.root().display(),
+                by = pod_name,
+                ?takeover,
+                "removed a lock by force"
+            ),
+            Some(takeover) => self.shared.report_takeover(takeover),
+            None => {}
+        }
+        Ok(removed)
+    }
+
+    fn call<T: Send>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(&mut Store<State>, &Consolidation) -> Answer<T> + Send,
+    ) -> Result<T, Error> {
+        self.shared.call(operation, None, call)
+    }
+}
+
+impl fmt::Debug for Workspace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Workspace")
+            .field("root", &self.shared.root)
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// One call in an instance of the pool. `token` is what the call may leave behind if it traps.
+    pub(crate) fn call<T: Send>(
+        &self,
+        operation: &'static str,
+        token: Option<&str>,
+        call: impl FnOnce(&mut Store<State>, &Consolidation) -> Answer<T> + Send,
+    ) -> Result<T, Error> {
+        let (instance, value) = self.call_and_keep(operation, token, call)?;
+        self.check_in(instance);
+        Ok(value)
+    }
+
+    /// As `call`, but the caller keeps the instance if the call succeeds.
+    pub(crate) fn call_and_keep<T: Send>(
+        &self,
+        operation: &'static str,
+        token: Option<&str>,
+        call: impl FnOnce(&mut Store<State>, &Consolidation) -> Answer<T> + Send,
+    ) -> Result<(Instance, T), Error> {
+        let mut instance = self.check_out().map_err(|fault| self.report_fault(operation, fault))?;
+        match instance.call(call) {
+            Ok(Ok(value)) => Ok((instance, value)),
+            Ok(Err(error)) => {
+                self.check_in(instance);
+                Err(Error::guest_error(operation, &self.root, error))
+            }
+            Err(fault) => {
+                drop(instance);
+                let error = self.report_fault(operation, fault);
+                if let Some(token) = token {
+                    self.abandon(token);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn check_out(&self) -> Result<Instance, Fault> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(instance) => Ok(instance),
+            None => Instance::new(&self.runtime, &self.directory),
+        }
+    }
+
+    /// Takes back an instance whose last call came to its end. It must hold no resources.
+    pub(crate) fn check_in(&self, instance: Instance) {
+        if !instance.is_reusable() {
+            return;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE {
+            idle.push(instance);
+        }
+    }
+
+    /// Clears the flag and the lock that an instance left behind. It must be gone already: a guest's
+    /// destructors don't run when it traps, and to everybody else its flag would look like that of a
+    /// live owner for as long as this process lives.
+    pub(crate) fn abandon(&self, token: &str) {
+        let abandoned = self.call("clear an abandoned lock", None, |store, component| {
+            component.insomnia_consolidation_lock().call_abandon(store, token)
+        });
+        match abandoned {
+            Ok(true) => tracing::warn!(
+                root = %self.root.display(),
+                "cleared the lock that a failed call left behind; the entries stay"
+            ),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                root = %self.root.display(),
+                %error,
+                "could not clear the lock that a failed call left behind; it may stay for as long as this process lives"
+            ),
+        }
+    }
+
+    pub(crate) fn report_fault(&self, operation: &'static str, fault: Fault) -> Error {
+        let error = fault.into_error(operation, &self.root);
+        tracing::warn!(
+            root = %self.root.display(),
+            operation,
+            %error,
+            "a call did not come to its end; its instance is dropped"
+        );
+        error
+    }
+
+    pub(crate) fn report_takeover(&self, takeover: &Takeover) {
+        let root = self.root.display();
+        match takeover {
+            Takeover::Stale(stale) => tracing::warn!(
+                %root,
+                stale_pid = stale.owner.pid,
+                stale_pod = stale.owner.pod_name,
+                started_at = stale.owner.started_at,
+                reason = stale.reason,
+                "removed the lock of a dead owner"
+            ),
+            Takeover::Unreadable(lock) => tracing::warn!(
+                %root,
+                reason = lock.reason,
+                content = lock.content,
+                "removed an unreadable lock"
+            ),
+        }
+    }
+}
+
+/// A fresh token. The host picks it, so that it can clear what the guest leaves behind in a trap.
+pub(crate) fn token() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error::engine("draw a lock token", error))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+pub(crate) fn options(pod_name: &str, lease: Option<Duration>, token: &str) -> lock::Options {
+    lock::Options {
+        pod_name: pod_name.to_owned(),
+        lease_seconds: lease.map(whole_seconds),
+        token: Some(token.to_owned()),
+    }
+}
+
+/// Rounded up, and at least 1.
+fn whole_seconds(lease: Duration) -> u32 {
+    let seconds = lease.as_secs() + u64::from(lease.subsec_nanos() > 0);
+    seconds.clamp(1, u64::from(u32::MAX)) as u32
+}
+
+pub(crate) fn limits(limits: Limits) -> staging::Limits {
+    limits.into()
+}
+
+pub(crate) fn strings(items: &[impl AsRef<str>]) -> Vec<String> {
+    items.iter().map(|item| item.as_ref().to_owned()).collect()
+}

@@ -1,0 +1,115 @@
+//! The component in the tree is the one its sources give, and what is locked has the sandbox's fixes.
+//!
+//! Nothing here needs the wasm target: the digest of the sources is taken by the script that recorded
+//! it, `guest/digest.sh`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The top of the checkout.
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> Vec<u8> {
+    fs::read(checkout().join(path)).unwrap_or_else(|error| {
+        panic!("{path}: {error}; guest/build.sh writes the shipped component")
+    })
+}
+
+/// The record beside the shipped component.
+fn record() -> serde_json::Value {
+    serde_json::from_slice(&read("host/component/consolidation.json"))
+        .expect("host/component/consolidation.json is JSON; guest/build.sh writes it anew")
+}
+
+/// What `guest/digest.sh` prints.
+#[cfg(unix)]
+fn digest(arguments: &[&str]) -> String {
+    let output = std::process::Command::new("sh")
+        .arg("guest/digest.sh")
+        .args(arguments)
+        .current_dir(checkout())
+        .output()
+        .expect("sh can be started");
+    assert!(
+        output.status.success(),
+        "guest/digest.sh failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout)
+        .expect("the digest is text")
+        .trim()
+        .to_owned()
+}
+
+/// The versions of a crate that Cargo.lock holds, as (major, minor, patch).
+fn locked(name: &str) -> Vec<(u64, u64, u64)> {
+    let lock = String::from_utf8(read("Cargo.lock")).expect("Cargo.lock is text");
+    lock.split("[[package]]")
+        .filter(|package| package.contains(&format!("\nname = \"{name}\"\n")))
+        .map(|package| {
+            let version = package
+                .lines()
+                .find_map(|line| line.strip_prefix("version = \""))
+                .expect("every package has a version");
+            let mut parts = version
+                .split(|c: char| !c.is_ascii_digit())
+                .map(|part| part.parse().unwrap_or(0));
+            let mut next = || parts.next().unwrap_or(0);
+            (next(), next(), next())
+        })
+        .collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn shipped_component_matches_its_sources() {
+    assert_eq!(
+        record()["sources"],
+        digest(&[]),
+        "guest/, wit/ or the locked versions of what the guest depends on have changed since the \
+         shipped component was built; rebuild it: guest/build.sh"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn shipped_component_is_the_recorded_one() {
+    assert_eq!(
+        record()["component"],
+        digest(&["--file", "host/component/consolidation.wasm"]),
+        "host/component/consolidation.wasm is not the one its record tells of; rebuild both: guest/build.sh"
+    );
+}
+
+#[test]
+fn shipped_component_has_the_recorded_size() {
+    let wasm = read("host/component/consolidation.wasm");
+    assert_eq!(
+        record()["bytes"],
+        wasm.len(),
+        "host/component/consolidation.wasm is not the one its record tells of; rebuild both: guest/build.sh"
+    );
+    // The preamble of a component: magic, version 13, layer 1. A core module has 01 00 00 00.
+    assert_eq!(wasm[..8], *b"\0asm\x0d\0\x01\0");
+}
+
+/// Earlier versions let a guest out of its directory through symbolic links with trailing slashes.
+#[test]
+fn sandbox_has_the_fixes_for_known_escapes() {
+    for (name, first_good) in [
+        ("wasmtime", (48, 0, 0)),
+        ("wasmtime-wasi", (48, 0, 0)),
+        ("cap-primitives", (3, 4, 6)),
+    ] {
+        let versions = locked(name);
+        assert!(!versions.is_empty(), "Cargo.lock has no {name}");
+        for version in versions {
+            assert!(
+                version >= first_good,
+                "Cargo.lock has {name} {version:?}; {first_good:?} or newer is needed"
+            );
+        }
+    }
+}
