@@ -12,9 +12,8 @@ fn checkout() -> PathBuf {
 }
 
 fn read(path: &str) -> Vec<u8> {
-    fs::read(checkout().join(path)).unwrap_or_else(|error| {
-        panic!("{path}: {error}; guest/build.sh writes the shipped component")
-    })
+    fs::read(checkout().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}; guest/build.sh writes the shipped component"))
 }
 
 /// The record beside the shipped component.
@@ -32,15 +31,8 @@ fn digest(arguments: &[&str]) -> String {
         .current_dir(checkout())
         .output()
         .expect("sh can be started");
-    assert!(
-        output.status.success(),
-        "guest/digest.sh failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout)
-        .expect("the digest is text")
-        .trim()
-        .to_owned()
+    assert!(output.status.success(), "guest/digest.sh failed: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("the digest is text").trim().to_owned()
 }
 
 /// The versions of a crate that Cargo.lock holds, as (major, minor, patch).
@@ -53,9 +45,8 @@ fn locked(name: &str) -> Vec<(u64, u64, u64)> {
                 .lines()
                 .find_map(|line| line.strip_prefix("version = \""))
                 .expect("every package has a version");
-            let mut parts = version
-                .split(|c: char| !c.is_ascii_digit())
-                .map(|part| part.parse().unwrap_or(0));
+            let mut parts =
+                version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
             let mut next = || parts.next().unwrap_or(0);
             (next(), next(), next())
         })
@@ -98,11 +89,9 @@ fn shipped_component_has_the_recorded_size() {
 /// Earlier versions let a guest out of its directory through symbolic links with trailing slashes.
 #[test]
 fn sandbox_has_the_fixes_for_known_escapes() {
-    for (name, first_good) in [
-        ("wasmtime", (48, 0, 0)),
-        ("wasmtime-wasi", (48, 0, 0)),
-        ("cap-primitives", (3, 4, 6)),
-    ] {
+    for (name, first_good) in
+        [("wasmtime", (48, 0, 0)), ("wasmtime-wasi", (48, 0, 0)), ("cap-primitives", (3, 4, 6))]
+    {
         let versions = locked(name);
         assert!(!versions.is_empty(), "Cargo.lock has no {name}");
         for version in versions {

@@ -10,6 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How much of what a component printed goes into a message, in characters.
+const MAX_PRINTED: usize = 500;
+
 type Source = Box<dyn StdError + Send + Sync>;
 
 /// Why a call failed.
@@ -241,7 +244,7 @@ impl Fault {
         let source: Source = error.into();
         let mut reason = one_line(&root_cause(&*source).to_string());
         // A panic of the component prints its message before it traps.
-        let printed = one_line(stderr);
+        let printed: String = one_line(panic_message(stderr)).chars().take(MAX_PRINTED).collect();
         if !printed.is_empty() {
             reason = format!("{reason} ({printed})");
         }
@@ -278,6 +281,13 @@ fn causes(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
+/// Without the hint at a variable that the sandbox does not have.
+fn panic_message(stderr: &str) -> &str {
+    stderr.split_once("\nnote: run with `RUST_BACKTRACE").map_or(stderr, |(message, _)| message)
+}
+
+/// One line for logs and terminals, whatever a component prints.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if words.contains(char::is_control) { words.escape_debug().to_string() } else { words }
 }

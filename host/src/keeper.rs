@@ -69,7 +69,7 @@ impl Keeper {
         let mut state = self.0.lock();
         if !state.running {
             let inner = Arc::clone(&self.0);
-            thread::Builder::new().name("consolidation-keeper".into()).spawn(move || inner.run())?;
+            thread::Builder::new().name("lease-keeper".into()).spawn(move || inner.run())?;
             state.running = true;
         }
         let key = state.next_key;

@@ -44,6 +44,8 @@
 //! Takeovers, unreadable locks, failed deletes, lost locks and failed calls are [`tracing`] events at
 //! level `warn`.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 mod bindings;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -66,3 +68,13 @@ pub use lock::Lock;
 pub use snapshot::{LockSnapshot, Snapshot};
 pub use types::*;
 pub use workspace::Workspace;
+
+/// Threads of the embedder share these, and pass these on.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Runtime>();
+    shared::<Workspace>();
+    shared::<Lock>();
+    shared::<Snapshot<'_>>();
+    shared::<Error>();
+};

@@ -283,7 +283,7 @@ fn outside_of_tokio<T: Send>(code: impl FnOnce() -> T + Send) -> io::Result<T> {
         return Ok(code());
     }
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name("consolidation-call".into()).spawn_scoped(scope, code)?;
+        let thread = thread::Builder::new().name("guest-call".into()).spawn_scoped(scope, code)?;
         match thread.join() {
             Ok(value) => Ok(value),
             Err(panic) => panic::resume_unwind(panic),

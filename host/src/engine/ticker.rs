@@ -41,7 +41,7 @@ impl Ticker {
         let mut state = self.shared.lock();
         if !state.started {
             let (shared, engine) = (Arc::clone(&self.shared), self.engine.clone());
-            thread::Builder::new().name("consolidation-ticker".into()).spawn(move || shared.run(&engine))?;
+            thread::Builder::new().name("epoch-ticker".into()).spawn(move || shared.run(&engine))?;
             state.started = true;
         }
         state.calls += 1;

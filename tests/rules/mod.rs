@@ -1,0 +1,10 @@
+//! The rules, natively: no component, no sandbox, no processes but those of a test's own world.
+
+mod durable;
+mod entry;
+mod json;
+mod layout;
+mod liveness;
+mod lock;
+mod record;
+mod staging;
