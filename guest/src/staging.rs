@@ -119,8 +119,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
             return Ok(Vec::new());
         }
         let (staging, created) = self.staging_or_create()?;
-        if created && durability == Durability::Full {
+        if durability == Durability::Full && (created || !self.staging_is_durable.get()) {
+            // Not only if we created it: whoever did may have been killed before it came to this, and
+            // an entry in a directory whose name is lost is lost.
             sync_names(&self.root).map_err(|error| Error::io("synchronise", ".", &error))?;
+            self.staging_is_durable.set(true);
         }
         let ids: Vec<EntryId> = files.iter().map(|_| self.new_id()).collect();
         // All data is written before the first name appears: a full disk is met here, where nothing

@@ -12,12 +12,14 @@ pub struct Workspace<D, S> {
     pub(crate) root: D,
     pub(crate) system: S,
     last_id: Cell<(u64, u128)>,
+    /// The name of the staging directory is known to be durable.
+    pub(crate) staging_is_durable: Cell<bool>,
 }
 
 impl<D: Dir, S: System> Workspace<D, S> {
     /// The workspace in this directory.
     pub fn new(root: D, system: S) -> Self {
-        Workspace { root, system, last_id: Cell::new((0, 0)) }
+        Workspace { root, system, last_id: Cell::new((0, 0)), staging_is_durable: Cell::new(false) }
     }
 
     /// The world outside.
