@@ -1,5 +1,8 @@
 //! The tests of the whole project, in one program.
 
+#[cfg(unix)]
+mod cli;
+mod component;
 mod rules;
 mod shipped_component;
 mod support;

@@ -237,33 +237,60 @@ pub trait Dir: Sized {
     fn sync(&self) -> FsResult<()>;
 }
 
-/// Reads a whole file, or `None` if it has more than `limit` bytes. Reads until the end is reported:
-/// a short read alone is no proof of it.
+/// What stands where a regular file should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The whole content.
+    Whole(Vec<u8>),
+    /// The file is larger than the limit. How it begins.
+    TooLarge(Vec<u8>),
+    /// It is no regular file, and was not opened.
+    NotAFile(Kind),
+}
+
+/// Reads a whole regular file.
+///
+/// It looks before it opens: opening a named pipe would wait for a writer that never comes, and no
+/// time limit ends that. The size that it sees also tells a whole read from a short one, without a
+/// further read to see the end.
+///
+/// # Errors
+/// As [`Dir::stat`], [`Dir::open`] and [`File::read`].
+pub fn read_file<D: Dir>(dir: &D, name: &str, limit: u64) -> FsResult<Content> {
+    let stat = dir.stat(name)?;
+    if stat.kind != Kind::File {
+        return Ok(Content::NotAFile(stat.kind));
+    }
+    read_open_file(&dir.open(name)?, stat.size, limit)
+}
+
+/// Reads a whole file that is open, of which this size was seen.
 ///
 /// # Errors
 /// As [`File::read`].
-pub fn read_whole(file: &impl File, limit: u64) -> FsResult<Option<Vec<u8>>> {
-    // Most files are small; hosts allocate what is asked for.
-    const FIRST: usize = 8 * 1024;
-    const NEXT: usize = 64 * 1024;
+pub fn read_open_file(file: &impl File, size: u64, limit: u64) -> FsResult<Content> {
+    const CHUNK: u64 = 64 * 1024;
+    const BEGINNING: u64 = 4 * 1024;
     let mut content: Vec<u8> = Vec::new();
-    let mut ask = FIRST;
     loop {
-        let chunk = match file.read(ask, content.len() as u64) {
+        let done = content.len() as u64;
+        if done > limit || size > limit && done >= BEGINNING {
+            return Ok(Content::TooLarge(content));
+        }
+        // One byte more than there should be, so that a file that grew is noticed.
+        let ask = if size > limit { BEGINNING - done } else { (size.max(done) + 1 - done).min(CHUNK) };
+        let chunk = match file.read(usize::try_from(ask).unwrap_or(usize::MAX), done) {
             Err(error) if error.kind == FsErrorKind::Interrupted => continue,
             other => other?,
         };
-        if chunk.is_empty() {
-            return Ok(Some(content));
-        }
+        let at_end = chunk.is_empty() || done + chunk.len() as u64 == size && (chunk.len() as u64) < ask;
         if content.is_empty() {
             content = chunk;
         } else {
             content.extend_from_slice(&chunk);
         }
-        if content.len() as u64 > limit {
-            return Ok(None);
+        if at_end {
+            return Ok(if size > limit { Content::TooLarge(content) } else { Content::Whole(content) });
         }
-        ask = NEXT;
     }
 }

@@ -28,7 +28,7 @@
 
 use crate::durable::{Durability, create_whole, replace};
 use crate::error::{Error, ErrorCode, Owner, Result};
-use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Time, read_whole};
+use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
 use crate::layout::{
     EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, PUBLISH_SUFFIX, Token, owners_path,
 };
@@ -519,28 +519,22 @@ impl<D: Dir> Held<D> {
     /// [`ErrorCode::LockLost`]; I/O errors.
     pub fn refresh(&self) -> Result<()> {
         let failed = |path: String| move |error: FsError| Error::io("renew the lease of", path, &error);
-        let lock = match self.staging.open_for_update(LOCK) {
-            Ok(lock) => lock,
-            Err(error) if error.kind == FsErrorKind::NotFound => return Err(lost(None)),
-            Err(error) => return Err(failed(LOCK_PATH.into())(error)),
+        let Some((lock, size)) = open_to_touch(&self.staging, LOCK).map_err(failed(LOCK_PATH.into()))? else {
+            return Err(lost(owner_on_disk(&self.staging)));
         };
         // The token is read and the byte written through one descriptor: whatever is renamed over the
         // path meanwhile is not touched.
-        let size = self.staging.stat(LOCK).map_err(failed(LOCK_PATH.into()))?.size;
         if !tail_carries(&lock, size, self.flag.token).map_err(failed(LOCK_PATH.into()))? {
             return Err(lost(owner_on_disk(&self.staging)));
         }
         touch(&lock, size).map_err(failed(LOCK_PATH.into()))?;
         let path = owners_path(self.flag.as_str());
-        let flag = match self.owners.open_for_update(self.flag.as_str()) {
-            Ok(flag) => flag,
+        let Some((flag, size)) =
+            open_to_touch(&self.owners, self.flag.as_str()).map_err(failed(path.clone()))?
+        else {
             // Somebody removed it by force.
-            Err(error) if error.kind == FsErrorKind::NotFound => {
-                return Err(lost(owner_on_disk(&self.staging)));
-            }
-            Err(error) => return Err(failed(path)(error)),
+            return Err(lost(owner_on_disk(&self.staging)));
         };
-        let size = self.owners.stat(self.flag.as_str()).map_err(failed(path.clone()))?.size;
         touch(&flag, size).map_err(failed(path))
     }
 
@@ -672,15 +666,10 @@ fn look<D: Dir, S: System>(
 /// The content of the lock file; none if there is none. One that is too large is cut off, which makes
 /// it unreadable.
 fn read_lock<D: Dir>(staging: &D) -> Result<Option<Vec<u8>>> {
-    let read = || {
-        let file = staging.open(LOCK)?;
-        match read_whole(&file, MAX_RECORD_BYTES)? {
-            Some(content) => Ok(content),
-            None => file.read(4096, 0),
-        }
-    };
-    match read() {
-        Ok(content) => Ok(Some(content)),
+    match read_file(staging, LOCK, MAX_RECORD_BYTES) {
+        Ok(Content::Whole(content) | Content::TooLarge(content)) => Ok(Some(content)),
+        // It was a file a moment ago. Whoever asks compares with that file, or parses.
+        Ok(Content::NotAFile(_)) => Ok(Some(Vec::new())),
         Err(FsError { kind: FsErrorKind::NotFound, .. }) => Ok(None),
         Err(error) => Err(Error::io("read the lock", LOCK_PATH, &error)),
     }
@@ -728,6 +717,21 @@ fn tail_carries(file: &impl File, size: u64, token: Token) -> FsResult<bool> {
     Ok(tail.windows(mark.len()).any(|window| window == mark.as_bytes()))
 }
 
+/// Opens a regular file of ours for [`touch`]; none if it is gone or is something else.
+fn open_to_touch<D: Dir>(dir: &D, name: &str) -> FsResult<Option<(D::File, u64)>> {
+    let open = || {
+        let stat = dir.stat(name)?;
+        if stat.kind != Kind::File {
+            return Ok(None);
+        }
+        Ok(Some((dir.open_for_update(name)?, stat.size)))
+    };
+    match open() {
+        Err(FsError { kind: FsErrorKind::NotFound, .. }) => Ok(None),
+        other => other,
+    }
+}
+
 /// Renews the mtime of a file by writing its last byte over itself.
 fn touch(file: &impl File, size: u64) -> FsResult<()> {
     let Some(last) = size.checked_sub(1) else { return Ok(()) };
@@ -737,16 +741,14 @@ fn touch(file: &impl File, size: u64) -> FsResult<()> {
 
 /// A record that may or may not be there and whole.
 fn read_record<D: Dir>(dir: &D, name: &str) -> Option<LockRecord> {
-    let file = dir.open(name).ok()?;
-    let content = read_whole(&file, MAX_RECORD_BYTES).ok()??;
+    let Ok(Content::Whole(content)) = read_file(dir, name, MAX_RECORD_BYTES) else {
+        return None;
+    };
     LockRecord::parse(&content).ok()
 }
 
 fn owner_on_disk<D: Dir>(staging: &D) -> Option<Owner> {
-    match staging.stat(LOCK) {
-        Ok(stat) if stat.kind == Kind::File => read_record(staging, LOCK).map(|record| record.owner()),
-        _ => None,
-    }
+    read_record(staging, LOCK).map(|record| record.owner())
 }
 
 /// What stands in the directory of the owner flags, in no order.

@@ -27,7 +27,8 @@ impl NativeDir {
     }
 
     fn open_file(&self, name: &str, flags: OFlags) -> FsResult<NativeFile> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // NONBLOCK: what turned into a named pipe since it was looked at must not be waited for.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o666)).map(NativeFile).map_err(error)
     }
 }

@@ -8,7 +8,7 @@
 use crate::durable::{Durability, create_whole, sync_names};
 use crate::entry::{self, MAX_ENTRY_BYTES, Source};
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Dir, FsError, FsErrorKind, Kind, Listed, read_whole};
+use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, read_file};
 use crate::layout::{EntryId, STAGING, staging_path};
 use crate::system::System;
 use crate::workspace::Workspace;
@@ -384,9 +384,13 @@ fn classify(name: &str, kind: Kind) -> Class {
     }
     match (EntryId::from_file_name(name), kind) {
         (Some(id), Kind::File) => Class::Entry(id),
-        (Some(_), kind) => Class::Unusable(format!("it is {}, not a regular file", kind.describe())),
+        (Some(_), kind) => Class::Unusable(not_a_file(kind)),
         (None, _) => Class::Unusable("the name is not a lower-case UUIDv7 and .json".into()),
     }
+}
+
+fn not_a_file(kind: Kind) -> String {
+    format!("it is {}, not a regular file", kind.describe())
 }
 
 enum Problem {
@@ -401,10 +405,13 @@ fn read<D: Dir>(staging: &D, id: EntryId) -> std::result::Result<Entry, Problem>
         FsErrorKind::NotFound => Problem::Gone,
         _ => Problem::Unusable(format!("it can't be read: {error}")),
     };
-    let file = staging.open(&id.file_name()).map_err(problem)?;
-    let content = read_whole(&file, MAX_ENTRY_BYTES)
-        .map_err(problem)?
-        .ok_or_else(|| Problem::Unusable(format!("it has more than {MAX_ENTRY_BYTES} bytes")))?;
+    let content = match read_file(staging, &id.file_name(), MAX_ENTRY_BYTES).map_err(problem)? {
+        Content::Whole(content) => content,
+        Content::TooLarge(_) => {
+            return Err(Problem::Unusable(format!("it has more than {MAX_ENTRY_BYTES} bytes")));
+        }
+        Content::NotAFile(kind) => return Err(Problem::Unusable(not_a_file(kind))),
+    };
     let payload = entry::check_file(&content).map_err(Problem::Unusable)?;
     let json = payload.to_line(id).map_err(Problem::Unusable)?;
     Ok(Entry { id, json, bytes: content.len() as u64, source: payload.source() })

@@ -54,6 +54,10 @@ impl Dir for WasiDir {
     type File = WasiFile;
 
     fn open_dir(&self, name: &str) -> FsResult<Self> {
+        // Hosts open first and look afterwards what it is. Opening a named pipe would wait for ever.
+        if self.stat(name)?.kind != Kind::Directory {
+            return Err(FsError::new(FsErrorKind::WrongType));
+        }
         self.open_at(name, OpenFlags::DIRECTORY, DescriptorFlags::READ).map(WasiDir)
     }
 

@@ -63,8 +63,9 @@ pub(crate) struct Registration {
 
 impl Keeper {
     /// Refreshes the lock every third of its lease, until the registration is dropped.
-    pub(crate) fn register(&self, lock: &Arc<Held>, lease: Duration) -> io::Result<Registration> {
-        let every = lease / 3;
+    /// The lease is in seconds, as others read it in the record.
+    pub(crate) fn register(&self, lock: &Arc<Held>, lease: u32) -> io::Result<Registration> {
+        let every = Duration::from_secs(lease.into()) / 3;
         let due = Instant::now() + every;
         let mut state = self.0.lock();
         if !state.running {

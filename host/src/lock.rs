@@ -7,7 +7,7 @@ use crate::keeper::{Refresh, Registration};
 use crate::sandbox::{Instance, State};
 use crate::snapshot::{LockSnapshot, Snapshot};
 use crate::types::{AcquireOptions, ErrorCode, Limits, LockRecord, ReleaseReport, Takeover};
-use crate::workspace::{Answer, Shared, options, strings, token};
+use crate::workspace::{Answer, Shared, options, strings, token, whole_seconds};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,7 @@ impl Lock {
         });
         let mut lock = Lock { path: workspace.root().join(path), took_over, registration: None, held };
         if let Some(lease) = how.lease {
-            match workspace.keeper().register(&lock.held, lease) {
+            match workspace.keeper().register(&lock.held, whole_seconds(lease)) {
                 Ok(registration) => lock.registration = Some(registration),
                 // Nobody would renew the lease, and an owner that can't probe us would take over.
                 Err(error) => {

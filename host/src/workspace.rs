@@ -398,10 +398,10 @@ pub(crate) fn options(pod_name: &str, lease: Option<Duration>, token: &str) -> l
     }
 }
 
-/// Rounded up, and at least 1.
-fn whole_seconds(lease: Duration) -> u32 {
-    let seconds = lease.as_secs() + u64::from(lease.subsec_nanos() > 0);
-    seconds.clamp(1, u64::from(u32::MAX)) as u32
+/// A lease as the record states it: rounded up, at least 1.
+pub(crate) fn whole_seconds(lease: Duration) -> u32 {
+    let seconds = lease.as_secs().saturating_add(u64::from(lease.subsec_nanos() > 0));
+    u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
 }
 
 pub(crate) fn limits(limits: Limits) -> staging::Limits {

@@ -1,6 +1,6 @@
 //! The order in which bytes reach the disk, and what is left when a step fails.
 
-use crate::support::faulty::{ALL_KINDS, Fault, FaultyDir, Faults, Op};
+use crate::support::faulty::{ALL_KINDS, Fault, Faults, FaultyDir, Op};
 use crate::support::names;
 use consolidation_guest::durable::{Durability, create_whole, replace, sync_names};
 use consolidation_guest::fs::{FsErrorKind, FsResult};

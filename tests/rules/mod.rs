@@ -6,5 +6,6 @@ mod json;
 mod layout;
 mod liveness;
 mod lock;
+mod lock_faults;
 mod record;
 mod staging;

@@ -3,6 +3,7 @@
 
 use consolidation_guest::fs::{Dir, File, FsError, FsErrorKind, FsResult, Listed, Stat};
 use consolidation_guest::native::{NativeDir, NativeFile};
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,10 +29,7 @@ pub(crate) enum Op {
 impl Op {
     /// Does it change what is on the disk?
     pub(crate) fn changes(self) -> bool {
-        matches!(
-            self,
-            Op::CreateDir | Op::Create | Op::Link | Op::Rename | Op::Unlink | Op::Write
-        )
+        matches!(self, Op::CreateDir | Op::Create | Op::Link | Op::Rename | Op::Unlink | Op::Write)
     }
 }
 
@@ -115,8 +113,7 @@ impl Faults {
             let Call { op, path, to, .. } = call;
             if to.is_empty() { format!("{op:?} {path}") } else { format!("{op:?} {path} -> {to}") }
         };
-        let changes =
-            |call: &&Call| call.op.changes() || matches!(call.op, Op::Sync | Op::SyncNames);
+        let changes = |call: &&Call| call.op.changes() || matches!(call.op, Op::Sync | Op::SyncNames);
         self.script().calls.iter().filter(changes).map(told).collect()
     }
 
@@ -151,7 +148,14 @@ impl Faults {
     }
 }
 
+impl fmt::Debug for Faults {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Faults").finish_non_exhaustive()
+    }
+}
+
 /// A native directory with faults.
+#[derive(Debug)]
 pub(crate) struct FaultyDir {
     inner: NativeDir,
     path: String,
@@ -249,9 +253,8 @@ impl File for FaultyFile {
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> FsResult<usize> {
-        self.faults.call(Op::Write, &self.path, "", |most| {
-            self.inner.write(&bytes[..bytes.len().min(most)], offset)
-        })
+        self.faults
+            .call(Op::Write, &self.path, "", |most| self.inner.write(&bytes[..bytes.len().min(most)], offset))
     }
 
     fn sync(&self) -> FsResult<()> {

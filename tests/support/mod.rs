@@ -8,7 +8,7 @@ use consolidation_guest::layout::{EntryId, LOCK, OWNERS, STAGING};
 use consolidation_guest::native::NativeDir;
 use consolidation_guest::record::{LockRecord, to_rfc3339};
 use consolidation_guest::workspace::Workspace;
-use faulty::{FaultyDir, Faults};
+use faulty::{Faults, FaultyDir};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,7 +68,11 @@ impl TestWorkspace {
     }
 
     /// As a process sees it that meets faults.
-    pub(crate) fn open_faulty(&self, system: &TestSystem, faults: &Faults) -> Workspace<FaultyDir, TestSystem> {
+    pub(crate) fn open_faulty(
+        &self,
+        system: &TestSystem,
+        faults: &Faults,
+    ) -> Workspace<FaultyDir, TestSystem> {
         Workspace::new(FaultyDir::open_path(self.root(), faults), system.clone())
     }
 
@@ -155,8 +159,7 @@ pub(crate) fn new_entry_id() -> EntryId {
 
 /// An id of this time in milliseconds.
 pub(crate) fn entry_id(millis: u64, low: u64) -> EntryId {
-    let text =
-        format!("{:08x}-{:04x}-7000-8000-{low:012x}", millis >> 16 & 0xffff_ffff, millis & 0xffff);
+    let text = format!("{:08x}-{:04x}-7000-8000-{low:012x}", millis >> 16 & 0xffff_ffff, millis & 0xffff);
     EntryId::parse(&text).expect("a canonical id")
 }
 

@@ -1,0 +1,18 @@
+//! The command line, with real processes: what it prints, how it exits, and what is on the disk
+//! afterwards, also when processes race, are killed or find a workspace that somebody tampered with.
+
+mod crash;
+mod disk;
+mod hostile;
+mod list;
+mod lock;
+mod output;
+mod process;
+mod race;
+mod run;
+mod sample;
+mod signals;
+mod stage;
+mod status;
+mod unlock;
+mod wait;

@@ -1,0 +1,322 @@
+//! What all subcommands have in common: help, exit codes, one JSON document, the root.
+
+use super::process::{CONSOLIDATE, Program, payload, payloads, tidy};
+use crate::support::{TestWorkspace, original_record};
+use insta::assert_snapshot;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+
+fn help(arguments: &[&str]) -> String {
+    Program::consolidate(arguments).run().exits(0).out
+}
+
+#[test]
+fn help_names_the_subcommands_and_the_exit_codes() {
+    assert_snapshot!(help(&["--help"]), @"");
+}
+
+#[test]
+fn help_of_stage() {
+    assert_snapshot!(help(&["stage", "--help"]), @"");
+}
+
+#[test]
+fn help_of_list() {
+    assert_snapshot!(help(&["list", "--help"]), @"");
+}
+
+#[test]
+fn help_of_status() {
+    assert_snapshot!(help(&["status", "--help"]), @"");
+}
+
+#[test]
+fn help_of_run() {
+    assert_snapshot!(help(&["run", "--help"]), @"");
+}
+
+#[test]
+fn help_of_unlock() {
+    assert_snapshot!(help(&["unlock", "--help"]), @"");
+}
+
+#[test]
+fn help_lines_fit_their_width() {
+    for subcommand in ["stage", "list", "status", "run", "unlock"] {
+        for line in help(&[subcommand, "--help"]).lines() {
+            assert!(line.len() <= 100, "{line}");
+            // A line of one word is what is left of one that was too long.
+            let heading = line.is_empty() || line.ends_with(':') || line.starts_with(' ');
+            assert!(heading || line.contains(' '), "{subcommand}: {line}");
+        }
+    }
+}
+
+#[test]
+fn gate_is_no_subcommand_for_people() {
+    assert!(!help(&["--help"]).contains("gate"));
+}
+
+#[test]
+fn version_is_that_of_the_package() {
+    assert_eq!(help(&["--version"]), format!("consolidate {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_exits_2_and_says_what_is_wrong() {
+    let cases: &[&[&str]] = &[
+        &[],
+        &["bogus"],
+        &["list", "--bogus"],
+        &["list", "extra"],
+        &["run"],
+        &["run", "--"],
+        &["run", "true"],
+        &["run", "--wait", "soon", "--", "true"],
+        &["run", "--wait", "-1", "--", "true"],
+        &["run", "--wait", "NaN", "--", "true"],
+        &["run", "--wait", "1e300", "--", "true"],
+        &["run", "--max-entries", "-1", "--", "true"],
+        &["run", "--max-bytes", "many", "--", "true"],
+        &["stage", "--segment", "s"],
+        &["stage", "--range", "0..1"],
+        &["stage", "--segment", "s", "--range", "5"],
+        &["stage", "--segment", "s", "--range", "5..4"],
+        &["stage", "--segment", "s", "--range=-1..4"],
+        &["stage", "a.jsonl", "b.jsonl"],
+        &["unlock", "--force=yes"],
+    ];
+    for arguments in cases {
+        let people = Program::consolidate(*arguments).run().exits(2);
+        assert_eq!(people.out, "", "{arguments:?}");
+        assert!(people.err.contains("Usage:") || people.err.contains("--help"), "{}", people.err);
+
+        let json = Program::consolidate(["--json"]).args(*arguments).run().exits(2);
+        assert_eq!(json.json_error()["code"], "usage", "{arguments:?}");
+    }
+}
+
+#[test]
+fn json_is_asked_for_before_or_after_the_subcommand_but_not_of_the_command() {
+    let workspace = TestWorkspace::new();
+    workspace.consolidate(["--json", "list"]).run().exits(0).json();
+    workspace.consolidate(["list", "--json"]).run().exits(0).json();
+    Program::consolidate(["--bogus", "--json"]).run().exits(2).json_error();
+
+    workspace.stage(1);
+    let ran = workspace.consolidate(["run", "--", "echo", "--json"]).run().exits(0);
+    assert_eq!(ran.out, "--json\nconsolidated 1 entry\n");
+    // Wrong usage, and the command's arguments say nothing about how to report it.
+    assert_eq!(workspace.consolidate(["run", "--bogus", "--", "echo", "--json"]).run().exits(2).out, "");
+}
+
+/// Every outcome is one JSON document, with a code of its own and the exit code that is documented.
+#[test]
+fn every_outcome_is_one_json_document() {
+    let fresh = TestWorkspace::new;
+    let json = |workspace: &TestWorkspace, arguments: &[&str], exit: i32| {
+        workspace.consolidate(["--json"]).args(arguments).run().exits(exit)
+    };
+
+    let workspace = fresh();
+    let nothing = json(&workspace, &["run", "--", "true"], 0).json();
+    assert_eq!(nothing["outcome"], "nothing_to_do");
+    assert_eq!(json(&workspace, &["unlock"], 0).json()["removed"], serde_json::Value::Null);
+    assert_eq!(json(&workspace, &["list"], 0).json()["entries"], serde_json::json!([]));
+    assert_eq!(json(&workspace, &["status"], 0).json()["entries"], 0);
+
+    let staged = workspace.consolidate(["--json", "stage"]).input(payload(1)).run().exits(0).json();
+    assert_eq!(staged["staged"][0], workspace.ids()[0]);
+    let bad = workspace.consolidate(["--json", "stage"]).input("{\"sour").run().exits(65);
+    assert_eq!(bad.json_error()["code"], "invalid_input");
+    assert_eq!(bad.json_error()["line"], 1);
+    let missing = json(&workspace, &["stage", "missing.jsonl"], 74);
+    assert_eq!(missing.json_error()["code"], "io");
+
+    let failed = json(&workspace, &["run", "--", "false"], 70);
+    assert_eq!(failed.json_error()["code"], "consolidator_failed");
+    assert_eq!(failed.json_error()["run"]["entries"], 1);
+
+    // The process id of this test is a live one.
+    workspace.put(".consolidation.lock", original_record(std::process::id(), "pod-b", &[]));
+    let held = json(&workspace, &["run", "--", "true"], 75).json_error();
+    assert_eq!(held["code"], "in_use");
+    assert_eq!(held["owner"]["pid"], std::process::id());
+    assert_eq!(held["owner"]["pod_name"], "pod-b");
+    assert_eq!(json(&workspace, &["unlock"], 75).json_error()["code"], "in_use");
+    assert_eq!(json(&workspace, &["status"], 0).json()["lock"]["state"], "held");
+
+    workspace.put(".consolidation.lock", "no record");
+    assert_eq!(json(&workspace, &["run", "--", "true"], 75).json_error()["code"], "in_use");
+    assert_eq!(json(&workspace, &["status"], 0).json()["lock"]["state"], "unreadable");
+    let removed = json(&workspace, &["unlock", "--force"], 0).json();
+    assert_eq!(removed["removed"]["kind"], "unreadable");
+
+    let lost = json(&workspace, &["run", "--", "sh", "-c", "\"$CONSOLIDATE\" --root . unlock --force"], 75);
+    assert_eq!(lost.json_error()["code"], "lock_lost");
+
+    let ran = json(&workspace, &["run", "--", "true"], 0).json();
+    assert_eq!(ran["outcome"], "consolidated");
+    assert_eq!(ran["removed"], 1);
+
+    let file = workspace.root().join("file");
+    fs::write(&file, "").expect("a file");
+    let no_directory =
+        Program::consolidate(["--json", "--root"]).args([&file]).args(["list"]).run().exits(74);
+    assert_eq!(no_directory.json_error()["code"], "wrong_file_type");
+    let no_root = Program::consolidate(["--json", "--root", "missing", "list"])
+        .current_dir(workspace.root())
+        .run()
+        .exits(74);
+    assert_eq!(no_root.json_error()["code"], "not_found");
+    assert_eq!(no_root.json_error()["path"], "missing");
+}
+
+#[test]
+fn logs_and_colours_stay_out_of_the_document() {
+    let workspace = TestWorkspace::new();
+    workspace.stage(3);
+    workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[]));
+    let ran = workspace
+        .consolidate(["--json", "run", "--", "echo", "hello"])
+        .env("CONSOLIDATION_LOG", "trace")
+        .env("CLICOLOR_FORCE", "1")
+        .env("FORCE_COLOR", "1")
+        .env("TERM", "xterm-256color")
+        .run()
+        .exits(0);
+    assert_eq!(ran.json()["removed"], 3);
+    assert!(ran.err.contains("hello") && ran.err.contains("pod-b"), "{}", ran.err);
+    let usage = Program::consolidate(["bogus"]).env("CLICOLOR_FORCE", "1").env("TERM", "xterm").run();
+    usage.exits(2);
+}
+
+#[test]
+fn log_filter_that_makes_no_sense_is_no_failure() {
+    let workspace = TestWorkspace::new();
+    workspace.consolidate(["--json", "list"]).env("CONSOLIDATION_LOG", "=,=!").run().exits(0).json();
+}
+
+#[test]
+fn root_comes_from_the_environment_and_the_option_wins() {
+    let (ours, other) = (TestWorkspace::new(), TestWorkspace::new());
+    let id = ours.stage(1).remove(0);
+    let listed = Program::consolidate(["list"]).env("CONSOLIDATION_ROOT", ours.root()).run().exits(0);
+    assert!(listed.out.starts_with(&id), "{}", listed.out);
+    let listed = ours.consolidate(["list"]).env("CONSOLIDATION_ROOT", other.root()).run().exits(0);
+    assert!(listed.out.starts_with(&id), "{}", listed.out);
+    let listed = Program::consolidate(["list"]).current_dir(ours.root()).run().exits(0);
+    assert!(listed.out.starts_with(&id), "{}", listed.out);
+}
+
+#[test]
+fn root_is_given_in_many_ways() {
+    let workspace = TestWorkspace::new();
+    let above = workspace.root();
+    let names: [&[u8]; 5] =
+        [b"plain", b"with space", "Gr\u{fc}\u{df}e \u{2603}".as_bytes(), b"quo\"te's", b"\xff\xfe"];
+    for name in names {
+        let name = OsStr::from_bytes(name);
+        let root = above.join(name);
+        fs::create_dir(&root).expect("a directory");
+        let mut slash = root.clone().into_os_string();
+        slash.push("/");
+        let around = above.join("plain/..").join(name);
+        let relative = OsStr::new(".").to_owned();
+        let link = above.join("link");
+        symlink(&root, &link).expect("a link");
+        for (count, given) in
+            [root.clone().into_os_string(), slash, around.into(), relative, link.clone().into()]
+                .iter()
+                .enumerate()
+        {
+            let program = Program::consolidate(["--json", "--root"]).args([given]).current_dir(&root);
+            program.args(["stage"]).input(payload(count)).run().exits(0).json();
+            let program = Program::consolidate(["--json", "--root"]).args([given]).current_dir(&root);
+            let listed = program.args(["list"]).run().exits(0).json();
+            assert_eq!(listed["entries"].as_array().map(Vec::len), Some(count + 1), "{given:?}");
+        }
+        let ran = Program::consolidate(["--root"]).args([&root]).args(["run", "--", "true"]).run().exits(0);
+        assert_eq!(ran.out, "consolidated 5 entries\n");
+        fs::remove_file(link).expect("the link is removed");
+    }
+}
+
+#[test]
+fn empty_root_is_refused_with_words() {
+    let ran = Program::consolidate(["--root", "", "list"]).run();
+    assert!(matches!(ran.status.code(), Some(2 | 74)), "{ran:?}");
+    assert!(!ran.err.is_empty());
+}
+
+#[test]
+fn message_names_the_root_as_the_host_sees_it() {
+    let workspace = TestWorkspace::new();
+    fs::write(workspace.staging(), "a file").expect("a file");
+    let ran = workspace.consolidate(["list"]).run().exits(74);
+    assert_snapshot!(tidy(&ran.err, &workspace), @"");
+}
+
+#[test]
+fn missing_root_is_named() {
+    let ran = Program::consolidate(["--root", "missing/root", "status"]).run().exits(74);
+    assert_eq!(ran.out, "");
+    assert_snapshot!(ran.err, @"");
+}
+
+#[test]
+fn reader_that_has_seen_enough_is_no_failure() {
+    let workspace = TestWorkspace::new();
+    workspace.stage(2_000);
+    for arguments in [&["list"][..], &["list", "--json"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ran = workspace.consolidate(arguments).stdout(writer).run().exits(0);
+        assert_eq!(ran.err, "");
+    }
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    workspace.consolidate(["stage"]).input(payloads(0..5)).stdout(writer).run().exits(0);
+    assert_eq!(workspace.ids().len(), 2_005);
+}
+
+#[test]
+fn closed_standard_streams_are_no_failure() {
+    let workspace = TestWorkspace::new();
+    workspace.stage(1);
+    for redirection in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        for arguments in ["list", "status --json", "unlock", "run --json -- false", "run -- nonsense"] {
+            let ran = Program::shell(&format!("\"$CONSOLIDATE\" {arguments} {redirection}"))
+                .current_dir(workspace.root())
+                .run();
+            let expected = if arguments.starts_with("run") { 70 } else { 0 };
+            ran.exits(expected);
+        }
+    }
+    Program::shell("\"$CONSOLIDATE\" run -- cat <&- >&- 2>&-").current_dir(workspace.root()).run().exits(0);
+    assert_eq!(workspace.ids(), [] as [String; 0]);
+    workspace.assert_nothing_left();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_can_not_be_written_exits_74() {
+    let workspace = TestWorkspace::new();
+    workspace.stage(1);
+    for arguments in [&["list"][..], &["status"], &["list", "--json"]] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let ran = workspace.consolidate(arguments).stdout(full).run().exits(74);
+        assert!(ran.err.contains("standard output") || arguments.contains(&"--json"), "{}", ran.err);
+    }
+    assert_eq!(workspace.ids().len(), 1);
+}
+
+#[test]
+fn no_terminal_is_needed() {
+    let workspace = TestWorkspace::new();
+    let script = format!("setsid '{CONSOLIDATE}' --root . status < /dev/null");
+    let ran = Program::shell(&script).env("TERM", "dumb").current_dir(workspace.root()).run().exits(0);
+    assert_eq!(ran.out, "entries   0\nunusable  0\nlock      free\n");
+}

@@ -1,0 +1,118 @@
+//! Signals for `consolidate run` and its command.
+
+use super::process::{Program, wait_until};
+use crate::support::TestWorkspace;
+use rustix::process::Signal;
+
+#[test]
+fn signal_reaches_the_command_and_the_entries_stay() {
+    for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::HUP, "HUP")] {
+        let workspace = TestWorkspace::new();
+        let ids = workspace.stage(2);
+        // Exit status 0: the command ended well, and was interrupted all the same.
+        let script = format!(
+            "trap 'echo {name} > marker; exit 0' {name}; cat > lines; touch ready; while :; do sleep 0.02; done"
+        );
+        let running = workspace.run_shell(&["--json"], &script).start();
+        wait_until("the command runs", || workspace.has("ready"));
+        running.signal(signal);
+        let error = running.finish().exits(70).json_error();
+        assert_eq!(error["code"], "consolidator_failed");
+        assert!(error["message"].as_str().is_some_and(|text| text.contains("interrupted")), "{error}");
+        assert_eq!(workspace.text("marker"), format!("{name}\n"));
+        assert_eq!(workspace.ids(), ids);
+        workspace.assert_nothing_left();
+    }
+}
+
+#[test]
+fn signal_reaches_all_processes_of_the_command() {
+    let workspace = TestWorkspace::new();
+    workspace.stage(1);
+    let script = "(trap 'touch inner; exit 0' TERM; touch ready; while :; do sleep 0.02; done) & wait";
+    let running = workspace.run_shell(&[], script).start();
+    wait_until("the inner process runs", || workspace.has("ready"));
+    running.signal(Signal::TERM);
+    running.finish().exits(70);
+    wait_until("the inner process got it too", || workspace.has("inner"));
+    workspace.assert_nothing_left();
+}
+
+#[test]
+fn second_signal_kills_a_command_that_ignores_the_first() {
+    let workspace = TestWorkspace::new();
+    let ids = workspace.stage(1);
+    let script = "trap 'touch ignored' TERM; touch ready; while :; do sleep 0.02; done";
+    let running = workspace.run_shell(&[], script).start();
+    wait_until("the command runs", || workspace.has("ready"));
+    running.signal(Signal::TERM);
+    wait_until("the command has ignored it", || workspace.has("ignored"));
+    running.signal(Signal::TERM);
+    let ran = running.finish().exits(70);
+    assert!(ran.err.contains("killed by signal 9"), "{}", ran.err);
+    assert_eq!(workspace.ids(), ids);
+    workspace.assert_nothing_left();
+}
+
+#[test]
+fn command_starts_with_the_default_actions() {
+    let workspace = TestWorkspace::new();
+    for signal in ["PIPE", "INT", "TERM", "HUP"] {
+        workspace.stage(1);
+        let ran = workspace.run_shell(&[], &format!("kill -{signal} $$; echo survived")).run().exits(70);
+        assert_eq!(ran.out, "", "SIG{signal} is ignored or blocked");
+        assert!(ran.err.contains("killed by signal"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn writer_into_a_closed_pipe_ends_silently() {
+    let workspace = TestWorkspace::new();
+    workspace.stage(1);
+    let ran = workspace.run_shell(&[], "cat > lines; yes | head -n 1").run().exits(0);
+    assert_eq!((&*ran.out, &*ran.err), ("y\nconsolidated 1 entry\n", ""));
+}
+
+#[test]
+fn pending_input_does_not_keep_an_interrupted_command() {
+    let workspace = TestWorkspace::new();
+    let ids = workspace.stage(2_000);
+    let running = workspace.run_shell(&[], "touch ready; exec sleep 60").start();
+    wait_until("the command runs", || workspace.has("ready"));
+    running.signal(Signal::TERM);
+    let ran = running.finish().exits(70);
+    assert!(ran.err.contains("signal 15"), "{}", ran.err);
+    assert_eq!(workspace.ids(), ids);
+    workspace.assert_nothing_left();
+}
+
+/// As the first process of a container there is no default action for signals.
+#[test]
+fn first_process_of_a_container_ends_on_a_signal() {
+    let isolated = Program::shell("unshare --pid --fork --kill-child --mount-proc true").run();
+    if !isolated.status.success() {
+        eprintln!("skipped: no process-id namespace can be made here: {}", isolated.err.trim());
+        return;
+    }
+    let workspace = TestWorkspace::new();
+    let ids = workspace.stage(1);
+    let script = "unshare --pid --fork --kill-child --mount-proc \
+                  \"$CONSOLIDATE\" run -- sh -c 'touch ready; exec sleep 60'";
+    let running = Program::shell(script).current_dir(workspace.root()).start();
+    wait_until("the command runs", || workspace.has("ready"));
+    let first =
+        Program::shell("pgrep -x -f -- \"$CONSOLIDATE run -- sh -c touch ready; exec sleep 60\"").run();
+    let pid: i32 = match first.out.trim().parse() {
+        Ok(pid) => pid,
+        Err(_) => {
+            eprintln!("skipped: pgrep does not find the process: {first:?}");
+            return;
+        }
+    };
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
+    rustix::process::kill_process(pid, Signal::TERM).expect("the signal is sent");
+    let ran = running.finish().exits(70);
+    assert!(ran.err.contains("interrupted by signal 15"), "{}", ran.err);
+    assert_eq!(workspace.ids(), ids);
+    workspace.assert_nothing_left();
+}

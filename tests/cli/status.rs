@@ -1,0 +1,152 @@
+//! `consolidate status`.
+
+use super::list::put_old_entry;
+use super::process::{Program, tidy, wait_until};
+use crate::support::{MINIMAL, TestWorkspace, new_entry_id, original_record, set_age};
+use insta::assert_snapshot;
+use std::fs;
+
+/// A record of an owner in another process-id namespace of another machine.
+pub(super) fn foreign_record() -> String {
+    format!(
+        r#"{{"pid":4242,"pod_name":"pod-far","started_at":"2026-05-01T12:00:00.123456789Z","consumed_ids":["{}"],
+           "token":"00112233445566778899aabbccddeeff","process_start":"1",
+           "scope":{{"machine":"elsewhere","boot":"another","pid_namespace":"pid:[1]"}},
+           "lease_seconds":60,"command_group":null}}"#,
+        new_entry_id()
+    )
+}
+
+fn status(workspace: &TestWorkspace) -> String {
+    let ran = workspace.consolidate(["status"]).run().exits(0);
+    assert_eq!(ran.err, "");
+    tidy(&ran.out, workspace)
+}
+
+fn lock(workspace: &TestWorkspace) -> serde_json::Value {
+    workspace.consolidate(["status", "--json"]).run().exits(0).json()["lock"].take()
+}
+
+#[test]
+fn missing_staging_directory_is_an_empty_one() {
+    let workspace = TestWorkspace::new();
+    assert_snapshot!(status(&workspace), @"");
+    assert!(!workspace.staging().exists(), "looking creates nothing");
+}
+
+#[test]
+fn entries_and_unusable_files_are_counted() {
+    let workspace = TestWorkspace::new();
+    put_old_entry(&workspace, 2 * 86_400 + 3 * 3_600 + 10);
+    put_old_entry(&workspace, 10);
+    workspace.put("01968F2E-0000-7000-8000-000000000001.json", MINIMAL);
+    workspace.put("empty.json", "");
+    workspace.put("not an entry.txt", "");
+    let cut = "01968f2e-0000-7000-8000-000000000002.json";
+    workspace.put(cut, &MINIMAL[..20]);
+    fs::create_dir(workspace.staged("01968f2e-0000-7000-8000-000000000003.json")).expect("a directory");
+    assert_snapshot!(status(&workspace), @"");
+}
+
+#[test]
+fn document_of_a_status() {
+    let workspace = TestWorkspace::new();
+    workspace.put("empty.json", "");
+    put_old_entry(&workspace, 7_200);
+    workspace.put(".consolidation.lock", original_record(u32::MAX, "pod \"b\"", &[]));
+    let mut document = workspace.consolidate(["status", "--json"]).run().exits(0).json();
+    let age = document["oldest_age_seconds"].take();
+    assert!(age.as_u64().is_some_and(|age| (7_200..7_300).contains(&age)), "{age}");
+    let text = serde_json::to_string_pretty(&document).expect("a document");
+    assert_snapshot!(tidy(&text, &workspace), @"");
+}
+
+#[test]
+fn many_unusable_files_are_counted_and_the_first_named() {
+    let workspace = TestWorkspace::new();
+    for number in 0..1_203 {
+        workspace.put(&format!("junk-{number:04}.json"), "");
+    }
+    let status = status(&workspace);
+    let lines: Vec<&str> = status.lines().collect();
+    assert_eq!(lines[1], "unusable  1203");
+    assert!(
+        lines[1_001].contains("junk-0999.json") && lines[1_002].contains("and 203 more files"),
+        "{status}"
+    );
+}
+
+#[test]
+fn held_lock_names_its_holder() {
+    let workspace = TestWorkspace::new();
+    let holder = workspace.hold();
+    let ran = workspace.consolidate(["status"]).run().exits(0);
+    assert!(ran.out.contains(&format!("pid {} ", holder.pid())), "{}", ran.out);
+    let text = tidy(&ran.out, &workspace);
+    let lock_lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("lock")).collect();
+    assert_snapshot!(lock_lines.join("\n"), @"");
+    let lock = lock(&workspace);
+    assert_eq!((&lock["state"], &lock["owner"]["pod_name"]), (&"held".into(), &"holder".into()));
+    assert_eq!(lock["consumed_count"], 1);
+}
+
+#[test]
+fn stale_lock_says_why() {
+    let workspace = TestWorkspace::new();
+    workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &["x"]));
+    assert_snapshot!(status(&workspace), @"");
+}
+
+#[test]
+fn owner_elsewhere_is_unknown_until_its_lease_is_over() {
+    let workspace = TestWorkspace::new();
+    workspace.put(".consolidation.lock", foreign_record());
+    assert_snapshot!(status(&workspace), @"");
+    assert_eq!(lock(&workspace)["state"], "unknown");
+    set_age(&workspace.lock(), 70);
+    assert_eq!(lock(&workspace)["state"], "stale");
+    assert_snapshot!(status(&workspace), @"");
+}
+
+#[test]
+fn unreadable_lock_shows_how_it_begins() {
+    let workspace = TestWorkspace::new();
+    for content in [&b""[..], b"{\"pid\":12,\"pod_na", &[0; 300], b"\x1b[31mred\x00\xff\n\"x\""] {
+        workspace.put(".consolidation.lock", content);
+        let ran = workspace.consolidate(["status"]).run().exits(0);
+        assert!(ran.out.contains("lock      unreadable: "), "{}", ran.out);
+        assert_eq!(lock(&workspace)["state"], "unreadable");
+    }
+    workspace.put(".consolidation.lock", "{\"pid\":12,\"pod_na");
+    assert_snapshot!(status(&workspace), @"");
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let workspace = TestWorkspace::new();
+    workspace.stage(2);
+    workspace.put("broken.json", "x");
+    workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[]));
+    let before = (workspace.visible(), workspace.lock_bytes(), workspace.owners());
+    for arguments in [&["status"][..], &["status", "--json"], &["list"], &["list", "--json"]] {
+        workspace.consolidate(arguments).run().exits(0);
+    }
+    assert_eq!((workspace.visible(), workspace.lock_bytes(), workspace.owners()), before);
+    assert_eq!(workspace.temporaries(), [] as [String; 0]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn process_that_took_over_the_number_is_not_the_owner() {
+    let workspace = TestWorkspace::new();
+    let mut stranger = Program::new("sleep").args(["60"]).start();
+    let record = original_record(stranger.pid(), "pod-b", &[]);
+    let since = record.find("\"started_at\": \"").expect("a time") + "\"started_at\": \"".len();
+    let long_ago = format!("{}2020{}", &record[..since], &record[since + 4..]);
+    workspace.put(".consolidation.lock", long_ago);
+    // A process shows its start as soon as it is there.
+    wait_until("the lock is stale", || lock(&workspace)["state"] == "stale");
+    workspace.stage(1);
+    workspace.run_shell(&[], "cat > lines").run().exits(0);
+    assert!(!stranger.has_ended(), "the stranger was left alone");
+}

@@ -1,0 +1,336 @@
+//! The roster protocol, one step for one operation on the directory or one look at a process. The
+//! numbers are those of the protocol's description in the guest's `lock` module.
+
+use super::disk::{Attempt, Attempts, Lock, Renaming};
+use super::world::{self, Choice, World};
+
+/// The protocol and what can be taken away from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Step 1 comes before step 2.
+    pub(super) flag_before_scan: bool,
+    /// Step 4 reads the lock once more before it unlinks it.
+    pub(super) second_look: SecondLook,
+    /// The file system has hard links.
+    pub(super) links: bool,
+    /// Contenders have an order and all patience: who is not the first and does not see a live holder
+    /// waits for as long as it takes. Without, everybody may go or stay, as a superset of what any
+    /// order of the names and any waiting time lead to.
+    pub(super) patient: bool,
+}
+
+/// What is compared, right before a lock is unlinked, with the lock that was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SecondLook {
+    /// What is in the file, and of one that can't be read also the time of its last change.
+    ContentAndAge,
+    /// What is in the file.
+    Content,
+    /// Nothing.
+    None,
+}
+
+/// The protocol as it is.
+pub(super) const ROSTER: Rules = Rules {
+    flag_before_scan: true,
+    second_look: SecondLook::ContentAndAge,
+    links: true,
+    patient: false,
+};
+
+/// What a contender is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Step {
+    /// 1: create the flag.
+    CreateFlag,
+    /// 1: write the record into the flag.
+    WriteFlag,
+    /// 2: open the roster.
+    List,
+    /// 2: come to its end. What was raised or lowered since `begun` is seen or not.
+    ListToEnd { begun: Attempts },
+    /// 2: judge the owner of one more flag.
+    Judge { rest: Attempts, copies: Attempts, live: bool, ahead: bool },
+    /// 2: unlink a flag whose owner was judged dead.
+    UnlinkFlag { flag: Attempt, rest: Attempts, copies: Attempts, live: bool, ahead: bool },
+    /// 2: judge the owner of one more copy, unlink it if dead. Nothing else depends on a copy.
+    Sweep { copies: Attempts, live: bool, ahead: bool },
+    /// 2: others live. Scan again, or lower the flag.
+    Meet { ahead: bool },
+    /// 3: link the flag as the lock.
+    Link,
+    /// 4: read the lock.
+    ReadLock,
+    /// 4: judge the owner that was read.
+    JudgeLock { read: Option<Attempt> },
+    /// 4: read the lock again.
+    ReadLockAgain { judged: Option<Attempt> },
+    /// 4: unlink the lock. `of_living`: it was another's, who lives, when that was decided.
+    UnlinkLock { of_living: bool },
+    /// 3 without hard links: write a copy of the record.
+    WriteCopy,
+    /// 3 without hard links: rename it over the lock.
+    RenameCopy,
+    /// Hold: rewrite the lock, or begin to release it.
+    Hold,
+    /// Hold: look whether the lock is still the own one.
+    CheckBeforeRewrite,
+    /// Hold: rename a new record over the lock.
+    RenameRecord,
+    /// Release: look whether the lock is still the own one.
+    CheckBeforeRelease,
+    /// Release: delete what was consumed and unlink the lock.
+    Release,
+    /// The host clears up after an instance that it dropped: look whether the lock is its.
+    Abandon,
+    /// Abandon: unlink the lock.
+    AbandonLock,
+    /// Lower the flag.
+    LowerFlag,
+}
+
+impl Rules {
+    /// The first step of an attempt.
+    pub(super) fn first(self) -> Step {
+        if self.flag_before_scan { Step::CreateFlag } else { Step::List }
+    }
+}
+
+impl Step {
+    /// Does the contender believe to hold the lock?
+    pub(super) fn holds(self) -> bool {
+        matches!(
+            self,
+            Step::Hold
+                | Step::CheckBeforeRewrite
+                | Step::RenameRecord
+                | Step::CheckBeforeRelease
+                | Step::Release
+        )
+    }
+
+    /// May the host find at this step that it has to clear up after the instance?
+    pub(super) fn can_trap(self) -> bool {
+        !matches!(self, Step::Abandon | Step::AbandonLock | Step::LowerFlag)
+    }
+
+    pub(super) fn renamed(self, to: &Renaming) -> Self {
+        match self {
+            Step::ListToEnd { begun } => Step::ListToEnd { begun: begun.renamed(to) },
+            Step::Judge { rest, copies, live, ahead } => {
+                Step::Judge { rest: rest.renamed(to), copies: copies.renamed(to), live, ahead }
+            }
+            Step::UnlinkFlag { flag, rest, copies, live, ahead } => Step::UnlinkFlag {
+                flag: flag.renamed(to),
+                rest: rest.renamed(to),
+                copies: copies.renamed(to),
+                live,
+                ahead,
+            },
+            Step::Sweep { copies, live, ahead } => Step::Sweep { copies: copies.renamed(to), live, ahead },
+            Step::JudgeLock { read } => Step::JudgeLock { read: read.map(|read| read.renamed(to)) },
+            Step::ReadLockAgain { judged } => {
+                Step::ReadLockAgain { judged: judged.map(|judged| judged.renamed(to)) }
+            }
+            other => other,
+        }
+    }
+
+    /// The step for people.
+    pub(super) fn describe(self, choice: Choice, name: &dyn Fn(Attempt) -> String) -> String {
+        let text = match self {
+            Step::CreateFlag => "creates its flag",
+            Step::WriteFlag => "writes its flag",
+            Step::List => "begins to list the flags",
+            Step::ListToEnd { .. } => {
+                let Choice::See(seen) = choice else { unreachable!("{self:?} can't go by {choice:?}") };
+                return format!("lists: {}", seen.iter().map(name).collect::<Vec<_>>().join(" "));
+            }
+            Step::Judge { .. } => {
+                let Choice::Take(flag) = choice else { unreachable!("{self:?} can't go by {choice:?}") };
+                return format!("judges {} by its flag", name(flag));
+            }
+            Step::UnlinkFlag { flag, .. } => return format!("unlinks the flag of {}", name(flag)),
+            Step::Sweep { .. } => "judges a copy, unlinks it if dead",
+            Step::Meet { .. } if choice == Choice::GiveUp => "gives way",
+            Step::Meet { .. } => "waits",
+            Step::Link if choice == Choice::LoseAnswer => "links, and the answer is lost",
+            Step::Link => "links",
+            Step::ReadLock => "reads the lock",
+            Step::JudgeLock { read } => return format!("judges {}", read.map_or("nobody".into(), name)),
+            Step::ReadLockAgain { .. } => "reads the lock again",
+            Step::UnlinkLock { .. } => "unlinks the lock",
+            Step::WriteCopy => "writes a copy",
+            Step::RenameCopy => "renames its copy over the lock",
+            Step::Hold if choice == Choice::Rewrite => "begins to rewrite the lock",
+            Step::Hold => "begins to release",
+            Step::CheckBeforeRewrite | Step::CheckBeforeRelease | Step::Abandon => "looks whose the lock is",
+            Step::RenameRecord => "renames a new record over the lock",
+            Step::Release => "releases the lock",
+            Step::AbandonLock => "abandons the lock",
+            Step::LowerFlag => "lowers its flag",
+        };
+        text.into()
+    }
+
+    /// The ways in which the step can go.
+    pub(super) fn choices(self, rules: Rules, world: &World, me: Attempt, add: &mut impl FnMut(Choice)) {
+        match self {
+            Step::ListToEnd { begun } => {
+                let now = world.disk.flags.without(me);
+                let sure = begun.and(now);
+                for seen in begun.not_in_both(now).subsets() {
+                    add(Choice::See(sure.or(seen)));
+                }
+            }
+            Step::Judge { rest, .. } => rest.iter().map(Choice::Take).for_each(add),
+            Step::Meet { ahead } if rules.patient => {
+                let held = world.disk.locked_by().is_some_and(|owner| world.alive.is(owner));
+                add(if ahead || held { Choice::GiveUp } else { Choice::Go });
+            }
+            Step::Meet { .. } => {
+                add(Choice::Go);
+                add(Choice::GiveUp);
+            }
+            Step::Link if world.disk.lock.is_none() => {
+                add(Choice::Go);
+                add(Choice::LoseAnswer);
+            }
+            Step::Hold => {
+                add(Choice::Go);
+                add(Choice::Rewrite);
+            }
+            _ => add(Choice::Go),
+        }
+    }
+
+    /// Does the step, and says what the contender is about to do next.
+    pub(super) fn take(self, rules: Rules, world: &mut World, me: Attempt, choice: Choice) -> world::Step {
+        let next = match (self, choice) {
+            (Step::CreateFlag, _) => {
+                world.disk.flags = world.disk.flags.with(me);
+                Step::WriteFlag
+            }
+            (Step::WriteFlag, _) if rules.flag_before_scan => Step::List,
+            (Step::WriteFlag, _) => Step::Link,
+            (Step::List, _) => Step::ListToEnd { begun: world.disk.flags.without(me) },
+            (Step::ListToEnd { .. }, Choice::See(rest)) => {
+                scanned(rules, rest, world.disk.copies.without(me), false, false)
+            }
+            (Step::Judge { rest, copies, live, ahead }, Choice::Take(flag)) => {
+                let rest = rest.without(flag);
+                if world.alive.is(flag) {
+                    scanned(rules, rest, copies, true, ahead || (rules.patient && flag < me))
+                } else {
+                    Step::UnlinkFlag { flag, rest, copies, live, ahead }
+                }
+            }
+            (Step::UnlinkFlag { flag, rest, copies, live, ahead }, _) => {
+                world.disk.flags = world.disk.flags.without(flag);
+                scanned(rules, rest, copies, live, ahead)
+            }
+            (Step::Sweep { copies, live, ahead }, _) => {
+                let copy = copies.iter().next().expect("a sweep has something to sweep");
+                if !world.alive.is(copy) {
+                    world.disk.copies = world.disk.copies.without(copy);
+                }
+                scanned(rules, Attempts::default(), copies.without(copy), live, ahead)
+            }
+            (Step::Meet { .. }, Choice::GiveUp) => Step::LowerFlag,
+            (Step::Meet { .. }, _) => Step::List,
+            (Step::Link, _) if world.disk.lock.is_some() => Step::ReadLock,
+            (Step::Link, _) => {
+                world.disk.lock = Some(Lock::of(me));
+                if choice == Choice::LoseAnswer { Step::ReadLock } else { Step::Hold }
+            }
+            (Step::ReadLock, _) => match world.disk.lock {
+                None if rules.links => Step::Link,
+                None => Step::WriteCopy,
+                Some(lock) if lock.record == Some(me) => Step::Hold,
+                // What can't be read is stale when it has not changed for a grace time, in which a
+                // writer that lives is taken to get from truncating a file to writing it.
+                Some(_) if world.lock_is_being_written() => Step::LowerFlag,
+                Some(lock) => Step::JudgeLock { read: lock.record },
+            },
+            (Step::JudgeLock { read }, _) => {
+                if read.is_some_and(|owner| world.alive.is(owner)) {
+                    Step::LowerFlag
+                } else if rules.second_look == SecondLook::None {
+                    decided(world)
+                } else {
+                    Step::ReadLockAgain { judged: read }
+                }
+            }
+            (Step::ReadLockAgain { judged }, _) => {
+                let changed = world.lock_is_being_written() && rules.second_look == SecondLook::ContentAndAge;
+                match world.disk.lock {
+                    Some(lock) if lock.record == judged && !changed => decided(world),
+                    _ => again(rules),
+                }
+            }
+            (Step::UnlinkLock { .. }, _) => {
+                world.disk.lock = None;
+                again(rules)
+            }
+            (Step::WriteCopy, _) => {
+                world.disk.copies = world.disk.copies.with(me);
+                Step::RenameCopy
+            }
+            (Step::RenameCopy, _) => {
+                world.disk.copies = world.disk.copies.without(me);
+                world.disk.lock = Some(Lock::of(me));
+                Step::Hold
+            }
+            (Step::Hold, Choice::Rewrite) => Step::CheckBeforeRewrite,
+            (Step::Hold, _) => Step::CheckBeforeRelease,
+            (Step::CheckBeforeRewrite, _) if world.disk.locked_by() == Some(me) => Step::RenameRecord,
+            (Step::CheckBeforeRewrite, _) => Step::LowerFlag,
+            (Step::RenameRecord, _) => {
+                world.disk.lock = Some(Lock::of(me));
+                Step::Hold
+            }
+            (Step::CheckBeforeRelease, _) if world.disk.locked_by() == Some(me) => Step::Release,
+            (Step::CheckBeforeRelease, _) => Step::LowerFlag,
+            (Step::Abandon, _) if world.disk.locked_by() == Some(me) => Step::AbandonLock,
+            (Step::Abandon, _) => Step::LowerFlag,
+            (Step::Release | Step::AbandonLock, _) => {
+                world.disk.lock = None;
+                Step::LowerFlag
+            }
+            (Step::LowerFlag, _) => {
+                world.disk.flags = world.disk.flags.without(me);
+                world.disk.copies = world.disk.copies.without(me);
+                return world::Step::Idle;
+            }
+            (Step::ListToEnd { .. } | Step::Judge { .. }, _) => {
+                unreachable!("{self:?} can't go by {choice:?}")
+            }
+        };
+        world::Step::Roster(next)
+    }
+}
+
+/// What comes after a flag or a copy is judged.
+fn scanned(rules: Rules, rest: Attempts, copies: Attempts, live: bool, ahead: bool) -> Step {
+    if !rest.is_empty() {
+        Step::Judge { rest, copies, live, ahead }
+    } else if !copies.is_empty() {
+        Step::Sweep { copies, live, ahead }
+    } else if live {
+        Step::Meet { ahead }
+    } else if !rules.flag_before_scan {
+        Step::CreateFlag
+    } else {
+        again(rules)
+    }
+}
+
+/// Step 3. Without hard links the attempt to link fails at once, and the lock is looked at.
+fn again(rules: Rules) -> Step {
+    if rules.links { Step::Link } else { Step::ReadLock }
+}
+
+/// The lock is to be unlinked. Is that right at this moment?
+fn decided(world: &World) -> Step {
+    Step::UnlinkLock { of_living: world.lock_is_of_living() }
+}
