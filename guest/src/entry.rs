@@ -13,7 +13,7 @@
 //! The four lists are optional and empty by default, `target` is optional, and `session_id` is read
 //! as `segment_id`. A byte-order mark at the start is skipped (RFC 8259, section 8.1, permits it).
 
-use crate::json::{self, Layout};
+use crate::json::{self, Layout, Object};
 use crate::layout::EntryId;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -233,10 +233,10 @@ fn check_list(list: usize, value: &str) -> Result<(), serde_json::Error> {
         summary: Text,
     }
     match list {
-        0 => serde_json::from_str::<Vec<Decision>>(value).map(drop),
-        1 => serde_json::from_str::<Vec<Discussion>>(value).map(drop),
-        2 => serde_json::from_str::<Vec<Attempt>>(value).map(drop),
-        _ => serde_json::from_str::<Vec<Request>>(value).map(drop),
+        0 => serde_json::from_str::<Vec<Object<Decision>>>(value).map(drop),
+        1 => serde_json::from_str::<Vec<Object<Discussion>>>(value).map(drop),
+        2 => serde_json::from_str::<Vec<Object<Attempt>>>(value).map(drop),
+        _ => serde_json::from_str::<Vec<Object<Request>>>(value).map(drop),
     }
 }
 

@@ -2,12 +2,44 @@
 //! character for character as they went in. A value that is parsed and printed again is not the same
 //! value: 9007199254740993 and 1e400 do not survive a float, `1.0` becomes `1`.
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// A value that must be written as an object. What serde derives for a struct takes a list of the
+/// values in their order too, which nobody else does.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Only<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Only<T> {
+            type Value = T;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Only(PhantomData)).map(Object)
+    }
+}
+
 /// Why a text is not JSON that everybody can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     /// A `\u` escape stands for half a UTF-16 pair. JavaScript writes it, no UTF-8 string holds it.
     LoneSurrogate,
+    /// More than [`MAX_DEPTH`] levels. Laid out, a small text of brackets alone would take gigabytes,
+    /// and many readers recurse.
+    TooDeep,
 }
+
+/// How many objects and lists may stand in each other.
+pub const MAX_DEPTH: usize = 128;
 
 impl Malformed {
     /// In words.
@@ -16,6 +48,7 @@ impl Malformed {
             Malformed::LoneSurrogate => {
                 "a string holds a lone surrogate escape (\\ud800 to \\udfff), which is no character"
             }
+            Malformed::TooDeep => "it is nested more than 128 levels deep",
         }
     }
 }
@@ -39,7 +72,7 @@ pub enum Layout {
 pub fn append(out: &mut String, json: &str, layout: Layout) -> Result<(), Malformed> {
     let bytes = json.as_bytes();
     let (pretty, mut level) = match layout {
-        Layout::Compact => (false, 0),
+        Layout::Compact => (false, 1),
         Layout::Pretty { level } => (true, level),
     };
     let mut position = 0;
@@ -61,6 +94,9 @@ pub fn append(out: &mut String, json: &str, layout: Layout) -> Result<(), Malfor
                     position = next + 1;
                 } else {
                     level += 1;
+                    if level > MAX_DEPTH {
+                        return Err(Malformed::TooDeep);
+                    }
                     new_line(out, pretty, level);
                 }
             }

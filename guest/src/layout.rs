@@ -180,8 +180,21 @@ impl NameParts {
 /// What stands for an unknown part.
 pub const UNKNOWN_PART: &str = "-";
 
+/// The longest text that says who and where a process is, in bytes.
+const MAX_IDENTITY_BYTES: usize = 128;
+
+/// As much of a text as is used of it.
+pub fn clip(text: &str) -> &str {
+    let mut end = text.len().min(MAX_IDENTITY_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// How a text stands in the name of a flag.
 pub fn name_part(text: &str) -> String {
+    let text = clip(text);
     if text.is_empty() {
         UNKNOWN_PART.into()
     } else if text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {

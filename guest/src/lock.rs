@@ -30,7 +30,7 @@ use crate::durable::{Durability, create_whole, replace};
 use crate::error::{Error, ErrorCode, Owner, Result};
 use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
 use crate::layout::{
-    EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, PUBLISH_SUFFIX, Token, owners_path,
+    EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, PUBLISH_SUFFIX, Token, clip, owners_path,
 };
 use crate::liveness::{DEFAULT_LEASE_SECONDS, Lease, Verdict, judge_flag, judge_record};
 use crate::record::{LockRecord, MAX_RECORD_BYTES, TOKEN_TAIL};
@@ -174,10 +174,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Attempt { system: &self.system, staging: &staging, owners: &owners, me: &me, flag: &flag };
         match attempt.contend(&record) {
             Ok(took_over) => Ok((Held { staging, owners, flag, record, consumed: Vec::new() }, took_over)),
-            Err(error) => {
-                lower(&owners, &flag)?;
-                Err(error)
-            }
+            Err(error) => Err(retreat(&staging, &owners, &flag, error)),
         }
     }
 
@@ -231,11 +228,6 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let Some(staging) = self.staging()? else {
             return Ok(false);
         };
-        let owners = match staging.open_dir(OWNERS) {
-            Ok(owners) => owners,
-            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
-        };
         let mut found = false;
         // L first: a flag without a lock is a contender that is gone, a lock without a flag would be
         // a holder that nobody sees in the roster.
@@ -243,11 +235,19 @@ impl<D: Dir, S: System> Workspace<D, S> {
             unlink_lock(&staging)?;
             found = true;
         }
-        for flag in roster(&owners)?.flags {
-            if flag.token == token {
-                lower(&owners, &flag)?;
-                found = true;
-            }
+        let owners = match staging.open_dir(OWNERS) {
+            Ok(owners) => owners,
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(found),
+            Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
+        };
+        let Roster { flags, copies } = roster(&owners)?;
+        for copy in copies.iter().filter(|copy| copy.token == token) {
+            remove_flag_file(&owners, &copy.publish_name())?;
+            found = true;
+        }
+        for flag in flags.iter().filter(|flag| flag.token == token) {
+            lower(&owners, flag)?;
+            found = true;
         }
         Ok(found)
     }
@@ -289,20 +289,13 @@ impl<D: Dir, S: System> Workspace<D, S> {
 
     /// Who hosts us, with texts of a bounded length: they must fit into the tail of the record.
     fn identity(&self) -> Result<Identity> {
-        let clip = |text: &mut String| {
-            let mut end = text.len().min(128);
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
-        };
         let mut me = self.system.current();
         if me.pid == 0 {
             // Checked before any file is made: a record with pid 0 would be stale from the start.
             return Err(Error::new(ErrorCode::Internal, "the host gives no process id; the lock needs one"));
         }
         for text in [&mut me.start, &mut me.scope.machine, &mut me.scope.boot, &mut me.scope.pid_namespace] {
-            clip(text);
+            text.truncate(clip(text).len());
         }
         Ok(me)
     }
@@ -358,10 +351,13 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
                 // The answer to an earlier link was lost on its way (NFS): it is ours.
                 Found::Ours => return Ok(took_over),
                 Found::Nothing if links => {}
-                Found::Nothing => {
+                // A rename replaces what is there, so one answer "nothing" is not enough: a network file
+                // system gives it for a file that was replaced a moment ago.
+                Found::Nothing if matches!(self.look()?, Found::Nothing) => {
                     self.publish(record)?;
                     return Ok(took_over);
                 }
+                Found::Nothing => {}
                 Found::Stale(holder, content) => {
                     // The owner was judged dead after its record was read. If the file is another one
                     // by now the verdict is not about it.
@@ -397,10 +393,9 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         let copy = self.flag.publish_name();
         create_whole(self.owners, &copy, &record.to_file(), Durability::None)
             .map_err(|error| Error::io("write", owners_path(&copy), &error))?;
-        self.owners.rename(&copy, self.staging, LOCK).map_err(|error| {
-            let _ = self.owners.unlink(&copy);
-            Error::io("create the lock", LOCK_PATH, &error)
-        })
+        self.owners
+            .rename(&copy, self.staging, LOCK)
+            .map_err(|error| Error::io("create the lock", LOCK_PATH, &error))
     }
 
     /// The live flags but ours, sorted. Dead owners' flags are removed on the way.
@@ -430,9 +425,15 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
 
     /// The lease of a flag whose owner can't be probed.
     fn lease_of(&self, flag: &FlagName) -> Lease {
-        let seconds = match read_record(self.owners, flag.as_str()) {
-            Some(record) => record.lease_seconds,
-            None => Some(DEFAULT_LEASE_SECONDS),
+        let seconds = match read_file(self.owners, flag.as_str(), MAX_RECORD_BYTES) {
+            Ok(Content::Whole(content)) => match LockRecord::parse(&content) {
+                Ok(record) => record.lease_seconds,
+                // Its owner stopped before it had written the record.
+                Err(_) => Some(DEFAULT_LEASE_SECONDS),
+            },
+            Ok(Content::TooLarge(_) | Content::NotAFile(_)) => Some(DEFAULT_LEASE_SECONDS),
+            // What can't be read at this moment may state a longer lease.
+            Err(_) => None,
         };
         let renewed = self.owners.stat(flag.as_str()).ok().and_then(|stat| stat.modified);
         Lease { seconds, renewed, now: self.file_system_now() }
@@ -573,8 +574,8 @@ impl<D: Dir> Held<D> {
         if carried == Carried::Ours {
             return Ok(());
         }
-        lower(&self.owners, &self.flag)?;
-        Err(lost(if carried == Carried::Other { owner_on_disk(&self.staging) } else { None }))
+        let error = lost(if carried == Carried::Other { owner_on_disk(&self.staging) } else { None });
+        Err(besides(error, lower(&self.owners, &self.flag)))
     }
 
     /// L first, then F: in between there is a contender that no longer contends, which costs others a
@@ -582,7 +583,10 @@ impl<D: Dir> Held<D> {
     fn remove(&self) -> Result<()> {
         let removed = unlink_lock(&self.staging);
         let lowered = lower(&self.owners, &self.flag);
-        removed.and(lowered)
+        match removed {
+            Ok(()) => lowered,
+            Err(error) => Err(besides(error, lowered)),
+        }
     }
 
     fn rewrite(&self, temporary: EntryId) -> Result<()> {
@@ -775,11 +779,39 @@ fn roster<D: Dir>(owners: &D) -> Result<Roster> {
 
 /// Removes a flag.
 fn lower<D: Dir>(owners: &D, flag: &FlagName) -> Result<()> {
-    match owners.unlink(flag.as_str()) {
+    remove_flag_file(owners, flag.as_str())
+}
+
+fn remove_flag_file<D: Dir>(owners: &D, name: &str) -> Result<()> {
+    match owners.unlink(name) {
         Ok(()) => Ok(()),
         Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::io("remove the owner flag", owners_path(flag.as_str()), &error)),
+        Err(error) => Err(Error::io("remove the owner flag", owners_path(name), &error)),
     }
+}
+
+/// Takes an attempt back after an error, which stays the one that is told. A call that failed may have
+/// had its effect all the same (a network file system whose answer was lost): where that is possible
+/// the lock and the copy are looked for.
+fn retreat<D: Dir>(staging: &D, owners: &D, flag: &FlagName, error: Error) -> Error {
+    let mut error = error;
+    if error.code != ErrorCode::InUse {
+        let lock = match carries(staging, flag.token) {
+            Ok(Carried::Ours) => unlink_lock(staging),
+            Ok(Carried::Nothing | Carried::Other) => Ok(()),
+            Err(error) => Err(error),
+        };
+        error = besides(besides(error, lock), remove_flag_file(owners, &flag.publish_name()));
+    }
+    besides(error, lower(owners, flag))
+}
+
+/// An error, with what went wrong after it.
+fn besides(mut error: Error, then: Result<()>) -> Error {
+    if let Err(then) = then {
+        error.message = format!("{}; besides, {}", error.message, then.message);
+    }
+    error
 }
 
 fn unlink_lock<D: Dir>(staging: &D) -> Result<()> {

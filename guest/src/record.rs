@@ -4,11 +4,13 @@
 
 use crate::error::Owner;
 use crate::fs::Time;
+use crate::json::Object;
 use crate::layout::Token;
 use crate::system::{Identity, Scope};
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// The largest lock file that is read, in bytes: room for 1.5 million consumed ids.
 pub const MAX_RECORD_BYTES: u64 = 64 * 1024 * 1024;
@@ -31,8 +33,9 @@ pub struct LockRecord {
     /// When its process started. None in the original format.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub process_start: Option<String>,
-    /// Where `pid` has a meaning. None in the original format.
-    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    /// Where `pid` has a meaning. None in the original format; all empty, so that it proves nothing, if
+    /// it is written in a way that is not known here.
+    #[serde(default, deserialize_with = "lenient_scope", skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
     /// How long the lock of an owner that can't be probed counts as held after its last refresh.
     #[serde(default, deserialize_with = "lenient")]
@@ -45,8 +48,18 @@ pub struct LockRecord {
 /// A later version may write other types into members that the original format does not have. Then
 /// the owner must still be found: the four members decide, and not "unreadable".
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).ok())
+    // Not through `serde_json::Value`, which refuses numbers that no float holds.
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(text.get()).ok())
+}
+
+/// A record with a scope is none of the original format, whatever the scope looks like.
+fn lenient_scope<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scope>, D::Error> {
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(match serde_json::from_str::<Option<Object<Scope>>>(text.get()) {
+        Ok(scope) => scope.map(|Object(scope)| scope),
+        Err(_) => Some(Scope::default()),
+    })
 }
 
 fn rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -91,7 +104,7 @@ impl LockRecord {
             return Err("the file holds nothing but NUL bytes".into());
         }
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-        serde_json::from_slice(content).map_err(|error| error.to_string())
+        serde_json::from_slice(content).map(|Object(record)| record).map_err(|error| error.to_string())
     }
 
     /// The content of the lock file: pretty JSON with a newline at the end.

@@ -145,6 +145,13 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 let mut error = Error::io("name the entry", staging_path(&id.file_name()), &error);
                 error.index = Some(index as u64);
                 error.staged = ids[..index].to_vec();
+                if durability == Durability::Full && index > 0 {
+                    // What is reported as staged must be there after a power failure too.
+                    if let Err(then) = sync_names(&staging) {
+                        error.message =
+                            format!("{}; besides, cannot synchronise {STAGING}: {then}", error.message);
+                    }
+                }
                 return Err(error);
             }
         }
@@ -230,40 +237,45 @@ impl<D: Dir, S: System> Workspace<D, S> {
         Ok(summary)
     }
 
-    /// Takes a snapshot.
+    /// Takes a snapshot. With caps it reads the files, to count usable entries only.
     ///
     /// # Errors
-    /// I/O errors of opening and listing the directory, and of looking at the sizes if there is a cap
-    /// on them. A listing that was cut short is never taken for a whole one.
+    /// I/O errors of opening and listing the directory. A listing that was cut short is never taken for
+    /// a whole one.
     pub fn take_snapshot(&self, limits: Limits) -> Result<Snapshot<D>> {
         let Some(staging) = self.staging()? else {
             return Ok(Snapshot { staging: None, ids: Vec::new(), read: 0, left: 0, unusable: Vec::new() });
         };
         let Listing { mut ids, mut unusable } = list(&staging)?;
-        unusable.sort_unstable();
-        let total = ids.len() as u64;
-        if let Some(max) = limits.max_entries {
-            ids.truncate(usize::try_from(max).unwrap_or(usize::MAX));
-        }
-        if let Some(max) = limits.max_bytes {
+        let mut left = 0;
+        if limits != Limits::default() {
+            // Caps count usable entries. If names were counted, unusable files at the head would fill
+            // the caps of this run and of all that follow, and nothing would ever be consumed.
+            let mut taken = Vec::new();
             let mut bytes = 0u64;
-            let mut keep = 0;
-            for id in &ids {
-                let size = match staging.stat(&id.file_name()) {
-                    Ok(stat) => stat.size,
-                    Err(error) if error.kind == FsErrorKind::NotFound => 0,
-                    Err(error) => return Err(Error::io("look at", staging_path(&id.file_name()), &error)),
-                };
-                bytes = bytes.saturating_add(size);
-                // The first one is taken whatever its size: it would wait for ever.
-                if bytes > max && keep > 0 {
-                    break;
+            let mut candidates = ids.into_iter();
+            while limits.max_entries.is_none_or(|max| (taken.len() as u64) < max) {
+                let Some(id) = candidates.next() else { break };
+                match read(&staging, id) {
+                    Ok(entry) => {
+                        bytes = bytes.saturating_add(entry.bytes);
+                        // The first one is taken whatever its size: it would wait for ever.
+                        if limits.max_bytes.is_some_and(|max| bytes > max) && !taken.is_empty() {
+                            left = 1;
+                            break;
+                        }
+                        taken.push(id);
+                    }
+                    Err(Problem::Gone) => {}
+                    Err(Problem::Unusable(reason)) => {
+                        unusable.push(UnusableFile { name: id.file_name(), reason });
+                    }
                 }
-                keep += 1;
             }
-            ids.truncate(keep);
+            left += candidates.len() as u64;
+            ids = taken;
         }
-        let left = total - ids.len() as u64;
+        unusable.sort_unstable();
         Ok(Snapshot { staging: Some(staging), ids, read: 0, left, unusable })
     }
 }
@@ -280,7 +292,7 @@ impl<D: Dir> Snapshot<D> {
         self.left
     }
 
-    /// Files that were unusable by their name or their type.
+    /// Files that were unusable by their name or their type, or that were read to count for the caps.
     pub fn unusable(&self) -> &[UnusableFile] {
         &self.unusable
     }

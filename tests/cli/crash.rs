@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Random moments that can be had again: `CONSOLIDATION_TEST_SEED`, printed by a test that fails.
 struct Moments(u64);
@@ -48,6 +48,10 @@ fn ids_in_files(workspace: &TestWorkspace, prefix: &str) -> BTreeSet<String> {
     ids
 }
 
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
 #[test]
 fn run_that_is_killed_at_any_moment_loses_nothing_and_blocks_nobody() {
     let mut moments = Moments::new();
@@ -76,9 +80,17 @@ fn run_that_is_killed_at_any_moment_loses_nothing_and_blocks_nobody() {
             }
         }
         let stop = Stop(&over);
-        for _ in 0..60 {
-            let running = workspace.run_shell(&["--wait", "60"], script).start();
-            thread::sleep(moments.next(Duration::from_millis(60)));
+        for round in 0..40 {
+            let mut running = workspace.run_shell(&["--wait", "60"], script).start();
+            if round % 2 == 0 {
+                thread::sleep(moments.next(Duration::from_millis(60)));
+            } else {
+                // Most of what can go wrong goes wrong under the lock.
+                let pid = format!("\"pid\": {},", running.pid()).into_bytes();
+                let holds = || workspace.lock_bytes().is_some_and(|lock| contains(&lock, &pid));
+                wait_until("it has the lock", || holds() || running.has_ended());
+                thread::sleep(moments.next(Duration::from_millis(30)));
+            }
             running.kill();
             let ran = running.finish();
             assert!(!ran.err.contains("panicked"), "{}", ran.err);
@@ -101,11 +113,29 @@ fn run_that_is_killed_at_any_moment_loses_nothing_and_blocks_nobody() {
 fn stage_that_is_killed_at_any_moment_leaves_whole_entries_only() {
     let mut moments = Moments::new();
     let workspace = TestWorkspace::new();
-    let input = payloads(0..40);
-    let mut printed = BTreeSet::new();
-    for _ in 0..60 {
-        let running = workspace.consolidate(["stage"]).input(input.clone()).start();
-        thread::sleep(moments.next(Duration::from_millis(25)));
+    let input = payloads(0..20);
+    let begun = Instant::now();
+    let ids = workspace.consolidate(["stage"]).input(input.clone()).run().exits(0).lines();
+    // How long it takes is a matter of the disk.
+    let longest = begun.elapsed() * 3 / 2;
+    let mut printed = BTreeSet::from_iter(ids);
+    for round in 0..60 {
+        let before = workspace.ids().len();
+        let mut running = workspace.consolidate(["stage"]).input(input.clone()).start();
+        if round % 2 == 0 {
+            thread::sleep(moments.next(longest));
+        } else {
+            // Between the first name and the last there is little time, so nothing sleeps here.
+            let begun = Instant::now();
+            while workspace.ids().len() == before && !running.has_ended() {
+                assert!(begun.elapsed() < PATIENCE, "no entry appears");
+            }
+            let begun = Instant::now();
+            let moment = moments.next(Duration::from_micros(500));
+            while begun.elapsed() < moment {
+                std::hint::spin_loop();
+            }
+        }
         running.kill();
         let ran = running.finish();
         if ran.status.success() {
@@ -153,7 +183,8 @@ fn temporary_files_of_killed_writers_do_not_pile_up() {
 fn killed_holder(workspace: &TestWorkspace) -> (Running, rustix::process::Pid) {
     workspace.stage(1);
     let script = "trap 'exit 0' TERM; cat > taken; echo $$ > command; touch ready.holder; while :; do sleep 0.02; done";
-    let holder = workspace.consolidate(["run", "--pod", "holder", "--", "sh", "-c", script]).silent().start();
+    let mut holder =
+        workspace.consolidate(["run", "--pod", "holder", "--", "sh", "-c", script]).silent().start();
     wait_until("the command runs", || workspace.has("ready.holder"));
     holder.kill();
     let command = workspace.text("command").trim().parse().expect("a process id");
@@ -278,12 +309,12 @@ fn gate_of_a_killed_run_ends() {
     let workspace = TestWorkspace::new();
     workspace.stage(1);
     for _ in 0..20 {
-        let running = workspace.run_shell(&[], "exit 1").silent().start();
+        let mut running = workspace.run_shell(&[], "exit 1").silent().start();
         thread::sleep(moments.next(Duration::from_millis(15)));
         running.kill();
         drop(running.finish());
     }
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         let ran = workspace.run_shell(&[], "cat > lines").run();
         if ran.status.success() {

@@ -14,32 +14,128 @@ fn help(arguments: &[&str]) -> String {
 
 #[test]
 fn help_names_the_subcommands_and_the_exit_codes() {
-    assert_snapshot!(help(&["--help"]), @"");
+    assert_snapshot!(help(&["--help"]), @"
+    Stages what agents learn and consolidates it, one run at a time
+
+    Usage: consolidate [OPTIONS] <COMMAND>
+
+    Commands:
+      stage   Stage payloads: one JSON object, or JSON Lines; prints their ids in input order
+      list    List the staged entries, oldest first
+      status  Show what is staged, what is unusable and who holds the lock
+      run     Run a command once over everything that is staged; entries go when it exits 0
+      unlock  Remove a stale lock
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+          --root <DIR>  The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default: .]
+          --json        Print one JSON document on standard output instead of text
+      -h, --help        Print help
+      -V, --version     Print version
+
+    Exit codes:
+       0  done, also when there was nothing to do (it says so)
+       2  wrong usage
+      65  bad input: a payload or an entry is not usable; nothing was staged
+      70  the consolidator failed; its entries stay staged
+      74  input or output error
+      75  the lock is in use or was lost; try again later
+    ");
 }
 
 #[test]
 fn help_of_stage() {
-    assert_snapshot!(help(&["stage", "--help"]), @"");
+    assert_snapshot!(help(&["stage", "--help"]), @"
+    Stage payloads: one JSON object, or JSON Lines; prints their ids in input order
+
+    Usage: consolidate stage [OPTIONS] [FILE]
+
+    Arguments:
+      [FILE]  JSON Lines, or one JSON object over any number of lines; standard input if left out or `-`
+
+    Options:
+          --root <DIR>          The workspace: an existing directory [env: CONSOLIDATION_ROOT=]
+                                [default: .]
+          --segment <ID>        Segment (session) id for payloads without a `source`
+          --json                Print one JSON document on standard output instead of text
+          --range <START..END>  Range in the segment for payloads without a `source`, for example 0..17
+      -h, --help                Print help
+    ");
 }
 
 #[test]
 fn help_of_list() {
-    assert_snapshot!(help(&["list", "--help"]), @"");
+    assert_snapshot!(help(&["list", "--help"]), @"
+    List the staged entries, oldest first
+
+    Usage: consolidate list [OPTIONS]
+
+    Options:
+          --root <DIR>  The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default: .]
+          --json        Print one JSON document on standard output instead of text
+      -h, --help        Print help
+    ");
 }
 
 #[test]
 fn help_of_status() {
-    assert_snapshot!(help(&["status", "--help"]), @"");
+    assert_snapshot!(help(&["status", "--help"]), @"
+    Show what is staged, what is unusable and who holds the lock
+
+    Usage: consolidate status [OPTIONS]
+
+    Options:
+          --root <DIR>  The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default: .]
+          --json        Print one JSON document on standard output instead of text
+      -h, --help        Print help
+    ");
 }
 
 #[test]
 fn help_of_run() {
-    assert_snapshot!(help(&["run", "--help"]), @"");
+    assert_snapshot!(help(&["run", "--help"]), @r#"
+    Run a command once over everything that is staged; entries go when it exits 0
+
+    Usage: consolidate run [OPTIONS] -- <CMD>...
+
+    Arguments:
+      <CMD>...  The command that consolidates, and its arguments
+
+    Options:
+          --pod <NAME>       Name of this pod in the lock; the host name if left out [env:
+                             CONSOLIDATION_POD=]
+          --root <DIR>       The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
+                             .]
+          --json             Print one JSON document on standard output instead of text
+          --wait <SECONDS>   Wait so long for the lock; without it a lock in use is an error at once
+                             [default: 0]
+          --max-entries <N>  Take at most so many entries; the rest waits for the next run
+          --max-bytes <B>    Take entries of at most so many bytes, but at least one; the rest waits
+      -h, --help             Print help
+
+    CMD gets the entries as JSON Lines on standard input, oldest first: {"id": ..., "source": ..., ...}.
+    Exit status 0 says that it has dealt with all of them, also if it did not read them all: they are
+    deleted. Any other status, or a signal, keeps them: the next run gets them again. So does a crash at
+    any
+    moment, also one between the command's end and the deletes; CMD must bear to see an entry twice.
+    SIGINT, SIGTERM and SIGHUP are passed on to CMD; a second one kills it.
+    "#);
 }
 
 #[test]
 fn help_of_unlock() {
-    assert_snapshot!(help(&["unlock", "--help"]), @"");
+    assert_snapshot!(help(&["unlock", "--help"]), @"
+    Remove a stale lock
+
+    Usage: consolidate unlock [OPTIONS]
+
+    Options:
+          --force       Remove the lock whoever holds it, dead, alive or unknown: make sure that it does
+                        not run
+          --root <DIR>  The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default: .]
+          --json        Print one JSON document on standard output instead of text
+      -h, --help        Print help
+    ");
 }
 
 #[test]
@@ -256,14 +352,14 @@ fn message_names_the_root_as_the_host_sees_it() {
     let workspace = TestWorkspace::new();
     fs::write(workspace.staging(), "a file").expect("a file");
     let ran = workspace.consolidate(["list"]).run().exits(74);
-    assert_snapshot!(tidy(&ran.err, &workspace), @"");
+    assert_snapshot!(tidy(&ran.err, &workspace), @"consolidate: cannot take a snapshot in <root>: cannot open the staging directory _staging: another kind of file stands there; it was not followed and not touched: move it away");
 }
 
 #[test]
 fn missing_root_is_named() {
     let ran = Program::consolidate(["--root", "missing/root", "status"]).run().exits(74);
     assert_eq!(ran.out, "");
-    assert_snapshot!(ran.err, @"");
+    assert_snapshot!(ran.err, @"consolidate: cannot open the workspace missing/root: No such file or directory (os error 2); it must be an existing directory that this user can search and read");
 }
 
 #[test]

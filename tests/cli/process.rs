@@ -162,13 +162,14 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        // The process is not reaped yet, so its id is not another's.
+        // It was not waited for yet, so its id is not another's.
         kill_process(Pid::from_child(&self.child), signal).expect("the signal is sent");
     }
 
     /// `kill -9`, of this process alone, which then is a zombie until it is reaped.
-    pub(crate) fn kill(&self) {
-        self.signal(Signal::KILL);
+    pub(crate) fn kill(&mut self) {
+        // This sends nothing if it ended and was waited for: its id may be another's by now.
+        self.child.kill().expect("the process is killed");
     }
 
     /// Ends it and what it started, and waits until all of it is gone.

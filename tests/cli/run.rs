@@ -25,7 +25,10 @@ fn line_of_an_entry() {
     let workspace = TestWorkspace::new();
     workspace.consolidate(["stage"]).input(payload(7)).run().exits(0);
     let ran = workspace.consolidate(["run", "--", "cat"]).run().exits(0);
-    assert_snapshot!(tidy(&ran.out, &workspace), @"");
+    assert_snapshot!(tidy(&ran.out, &workspace), @r#"
+    {"id":"<id>","source":{"segment_id":"pod-a/run-1","range":[7,7]},"decisions":[],"discussions":[],"attempts":[],"requests":[]}
+    consolidated 1 entry
+    "#);
 }
 
 #[test]
@@ -38,7 +41,7 @@ fn nothing_to_do_says_so_and_starts_nothing() {
         workspace.assert_nothing_left();
     }
     let ran = workspace.run_shell(&["--json"], "touch started").run().exits(0);
-    assert_snapshot!(ran.out, @"");
+    assert_snapshot!(ran.out, @r#"{"entries":0,"failed":[],"left":0,"missing":0,"outcome":"nothing_to_do","removed":0,"unusable":[]}"#);
     ran.json();
 }
 
@@ -48,10 +51,10 @@ fn documents_of_a_run() {
     workspace.stage(3);
     workspace.put("broken.json", "");
     let ran = workspace.run_shell(&["--json", "--max-entries", "2"], "cat > lines").run().exits(0);
-    assert_snapshot!(ran.out, @"");
+    assert_snapshot!(ran.out, @r#"{"entries":2,"failed":[],"left":1,"missing":0,"outcome":"consolidated","removed":2,"unusable":[{"name":"broken.json","reason":"the name is not a lower-case UUIDv7 and .json"}]}"#);
     ran.json();
     let ran = workspace.run_shell(&["--json"], "exit 3").run().exits(70);
-    assert_snapshot!(ran.out, @"");
+    assert_snapshot!(ran.out, @r#"{"error":{"code":"consolidator_failed","exit":70,"message":"the command exited with status 3; 1 entry of this run stay staged","run":{"entries":1,"how":"exited with status 3","outcome":"failed"}}}"#);
     ran.json_error();
 }
 
@@ -82,9 +85,12 @@ fn failing_command_keeps_the_entries() {
         assert_eq!(error["run"]["entries"], 2);
     }
     let ran = workspace.run_shell(&[], "exit 3").run().exits(70);
-    assert_snapshot!(ran.err, @"");
+    assert_snapshot!(ran.err, @"consolidate: the command exited with status 3; 2 entries of this run stay staged");
     let ran = workspace.consolidate(["run", "--", "no-such-command-anywhere"]).run().exits(70);
-    assert_snapshot!(ran.err, @"");
+    assert_snapshot!(ran.err, @"
+    consolidate: cannot run no-such-command-anywhere: No such file or directory (os error 2)
+    consolidate: the command exited with status 127: is it installed, and spelled right?; 2 entries of this run stay staged
+    ");
     workspace.run_shell(&[], "cat > lines").run().exits(0);
     assert_eq!(ids_in(&workspace.text("lines")), ids);
 }
@@ -337,7 +343,10 @@ fn entries_that_can_not_be_deleted_are_reported_and_come_back() {
     let json = workspace.run_shell(&["--json"], "cat > lines").run();
     Program::new("chattr").args(["-i"]).args([&stuck]).run().exits(0);
     let ran = ran.exits(0);
-    assert_snapshot!(tidy(&ran.out, &workspace), @"");
+    assert_snapshot!(tidy(&ran.out, &workspace), @"
+    consolidated 3 entries
+    not deleted, it comes back in the next run: <id>: operation not permitted
+    ");
     assert!(ran.err.contains(&ids[1]), "{}", ran.err);
     assert_eq!(json.exits(0).json()["failed"][0]["id"], ids[1]);
     assert_eq!(workspace.ids(), [ids[1].clone()]);

@@ -30,7 +30,11 @@ fn lock(workspace: &TestWorkspace) -> serde_json::Value {
 #[test]
 fn missing_staging_directory_is_an_empty_one() {
     let workspace = TestWorkspace::new();
-    assert_snapshot!(status(&workspace), @"");
+    assert_snapshot!(status(&workspace), @"
+    entries   0
+    unusable  0
+    lock      free
+    ");
     assert!(!workspace.staging().exists(), "looking creates nothing");
 }
 
@@ -45,7 +49,15 @@ fn entries_and_unusable_files_are_counted() {
     let cut = "01968f2e-0000-7000-8000-000000000002.json";
     workspace.put(cut, &MINIMAL[..20]);
     fs::create_dir(workspace.staged("01968f2e-0000-7000-8000-000000000003.json")).expect("a directory");
-    assert_snapshot!(status(&workspace), @"");
+    assert_snapshot!(status(&workspace), @"
+    entries   2, 118 bytes, the oldest 2 d 3 h old
+    unusable  4
+              01968F2E-0000-7000-8000-000000000001.json: the name is not a lower-case UUIDv7 and .json
+              <id>.json: EOF while parsing a string at line 1 column 20
+              <id>.json: it is a directory, not a regular file
+              empty.json: the name is not a lower-case UUIDv7 and .json
+    lock      free
+    ");
 }
 
 #[test]
@@ -58,7 +70,30 @@ fn document_of_a_status() {
     let age = document["oldest_age_seconds"].take();
     assert!(age.as_u64().is_some_and(|age| (7_200..7_300).contains(&age)), "{age}");
     let text = serde_json::to_string_pretty(&document).expect("a document");
-    assert_snapshot!(tidy(&text, &workspace), @"");
+    assert_snapshot!(tidy(&text, &workspace), @r#"
+    {
+      "bytes": 59,
+      "entries": 1,
+      "lock": {
+        "consumed_count": 0,
+        "owner": {
+          "pid": 4294967295,
+          "pod_name": "pod \"b\"",
+          "started_at": "<time>"
+        },
+        "reason": "there is no process <pid>",
+        "state": "stale"
+      },
+      "oldest_age_seconds": null,
+      "unusable": [
+        {
+          "name": "empty.json",
+          "reason": "the name is not a lower-case UUIDv7 and .json"
+        }
+      ],
+      "unusable_count": 1
+    }
+    "#);
 }
 
 #[test]
@@ -84,7 +119,10 @@ fn held_lock_names_its_holder() {
     assert!(ran.out.contains(&format!("pid {} ", holder.pid())), "{}", ran.out);
     let text = tidy(&ran.out, &workspace);
     let lock_lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("lock")).collect();
-    assert_snapshot!(lock_lines.join("\n"), @"");
+    assert_snapshot!(lock_lines.join("\n"), @r#"
+    lock      held by pid <pid> (pod "holder") since <time>
+              process <pid> runs; it took 1 entry
+    "#);
     let lock = lock(&workspace);
     assert_eq!((&lock["state"], &lock["owner"]["pod_name"]), (&"held".into(), &"holder".into()));
     assert_eq!(lock["consumed_count"], 1);
@@ -94,18 +132,33 @@ fn held_lock_names_its_holder() {
 fn stale_lock_says_why() {
     let workspace = TestWorkspace::new();
     workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &["x"]));
-    assert_snapshot!(status(&workspace), @"");
+    assert_snapshot!(status(&workspace), @r#"
+    entries   0
+    unusable  0
+    lock      stale, the next run takes it over; it was held by pid <pid> (pod "pod-b") since <time>
+              there is no process <pid>; it took 1 entry
+    "#);
 }
 
 #[test]
 fn owner_elsewhere_is_unknown_until_its_lease_is_over() {
     let workspace = TestWorkspace::new();
     workspace.put(".consolidation.lock", foreign_record());
-    assert_snapshot!(status(&workspace), @"");
+    assert_snapshot!(status(&workspace), @r#"
+    entries   0
+    unusable  0
+    lock      held as far as can be told from here, by pid <pid> (pod "pod-far") since <time>
+              it runs on another machine; it took 1 entry
+    "#);
     assert_eq!(lock(&workspace)["state"], "unknown");
     set_age(&workspace.lock(), 70);
     assert_eq!(lock(&workspace)["state"], "stale");
-    assert_snapshot!(status(&workspace), @"");
+    assert_snapshot!(status(&workspace), @r#"
+    entries   0
+    unusable  0
+    lock      stale, the next run takes it over; it was held by pid <pid> (pod "pod-far") since <time>
+              it runs on another machine and has not renewed its lease of 60 s; it took 1 entry
+    "#);
 }
 
 #[test]
@@ -118,7 +171,12 @@ fn unreadable_lock_shows_how_it_begins() {
         assert_eq!(lock(&workspace)["state"], "unreadable");
     }
     workspace.put(".consolidation.lock", "{\"pid\":12,\"pod_na");
-    assert_snapshot!(status(&workspace), @"");
+    assert_snapshot!(status(&workspace), @r#"
+    entries   0
+    unusable  0
+    lock      unreadable: EOF while parsing a string at line 1 column 17
+              it begins: {\"pid\":12,\"pod_na
+    "#);
 }
 
 #[test]

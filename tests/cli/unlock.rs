@@ -26,12 +26,12 @@ fn stale_lock_is_removed_and_entries_stay() {
     let ids = workspace.stage(2);
     workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[&ids[0]]));
     let ran = workspace.consolidate(["unlock"]).run().exits(0);
-    assert_snapshot!(tidy(&ran.out, &workspace), @"");
+    assert_snapshot!(tidy(&ran.out, &workspace), @r#"removed the lock of pid <pid> (pod "pod-b"), taken <time>: there is no process <pid>"#);
     workspace.assert_nothing_left();
     assert_eq!(workspace.ids(), ids);
     workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[&ids[0]]));
     let document = workspace.consolidate(["unlock", "--json"]).run().exits(0);
-    assert_snapshot!(tidy(&document.out, &workspace), @"");
+    assert_snapshot!(tidy(&document.out, &workspace), @r#"{"removed":{"kind":"stale","owner":{"pid":<pid>,"pod_name":"pod-b","started_at":"<time>"},"reason":"there is no process <pid>"}}"#);
     document.json();
 }
 
@@ -50,7 +50,10 @@ fn live_owner_is_refused_and_loses_by_force() {
     workspace.assert_nothing_left();
     workspace.let_go();
     let ran = holder.finish().exits(75);
-    assert_snapshot!(tidy(&ran.err, &workspace), @"");
+    assert_snapshot!(tidy(&ran.err, &workspace), @r#"
+     WARN lost the lock: the one on disk is not ours root=<root> reason="consolidation lock _staging/.consolidation.lock is no longer ours: it is gone or can't be read; no entry was deleted, run the consolidation again"
+    consolidate: cannot release the lock with cleanup in <root>: consolidation lock _staging/.consolidation.lock is no longer ours: it is gone or can't be read; no entry was deleted, run the consolidation again
+    "#);
     assert_eq!(workspace.ids(), ids, "who lost the lock deletes nothing");
     workspace.assert_nothing_left();
 }
@@ -79,9 +82,9 @@ fn unknown_owner_is_refused_and_removed_by_force() {
     let workspace = TestWorkspace::new();
     workspace.put(".consolidation.lock", foreign_record());
     let ran = workspace.consolidate(["unlock"]).run().exits(75);
-    assert_snapshot!(tidy(&ran.err, &workspace), @"");
+    assert_snapshot!(tidy(&ran.err, &workspace), @r#"consolidate: cannot remove the lock in <root>: consolidation lock held by unreachable pid <pid> (pod "pod-far") since <time>: it runs on another machine, so nobody can tell from here whether it lives; if it is gone for certain, remove the lock by force; wait with `run --wait SECONDS`, look with `status`, clear with `unlock`"#);
     let ran = workspace.consolidate(["unlock", "--force"]).run().exits(0);
-    assert_snapshot!(tidy(&ran.out, &workspace), @"");
+    assert_snapshot!(tidy(&ran.out, &workspace), @r#"removed the lock of pid <pid> (pod "pod-far"), taken <time>: it runs on another machine"#);
     workspace.assert_nothing_left();
 }
 

@@ -31,12 +31,8 @@ pub(super) enum SecondLook {
 }
 
 /// The protocol as it is.
-pub(super) const ROSTER: Rules = Rules {
-    flag_before_scan: true,
-    second_look: SecondLook::ContentAndAge,
-    links: true,
-    patient: false,
-};
+pub(super) const ROSTER: Rules =
+    Rules { flag_before_scan: true, second_look: SecondLook::ContentAndAge, links: true, patient: false };
 
 /// What a contender is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,8 +65,12 @@ pub(super) enum Step {
     UnlinkLock { of_living: bool },
     /// 3 without hard links: write a copy of the record.
     WriteCopy,
-    /// 3 without hard links: rename it over the lock.
+    /// 3 without hard links: create the lock exclusively, empty.
+    CreateLock,
+    /// 3 without hard links: rename the copy over it.
     RenameCopy,
+    /// 3 without hard links, or abandon: remove the copy.
+    RemoveCopy { abandoned: bool },
     /// Hold: rewrite the lock, or begin to release it.
     Hold,
     /// Hold: look whether the lock is still the own one.
@@ -81,7 +81,8 @@ pub(super) enum Step {
     CheckBeforeRelease,
     /// Release: delete what was consumed and unlink the lock.
     Release,
-    /// The host clears up after an instance that it dropped: look whether the lock is its.
+    /// After an error the attempt is taken back, and after a trap the host does the same for the instance
+    /// that it dropped: look whether the lock is its.
     Abandon,
     /// Abandon: unlink the lock.
     AbandonLock,
@@ -109,9 +110,17 @@ impl Step {
         )
     }
 
-    /// May the host find at this step that it has to clear up after the instance?
-    pub(super) fn can_trap(self) -> bool {
-        !matches!(self, Step::Abandon | Step::AbandonLock | Step::LowerFlag)
+    /// Has the attempt yet to be abandoned if this step fails or traps?
+    pub(super) fn can_fail(self) -> bool {
+        !matches!(
+            self,
+            Step::Abandon | Step::AbandonLock | Step::RemoveCopy { abandoned: true } | Step::LowerFlag
+        )
+    }
+
+    /// Is the contender between creating the lock and putting its record there?
+    pub(super) fn writes_the_lock(self) -> bool {
+        self == Step::RenameCopy
     }
 
     pub(super) fn renamed(self, to: &Renaming) -> Self {
@@ -157,11 +166,14 @@ impl Step {
             Step::Link if choice == Choice::LoseAnswer => "links, and the answer is lost",
             Step::Link => "links",
             Step::ReadLock => "reads the lock",
-            Step::JudgeLock { read } => return format!("judges {}", read.map_or("nobody".into(), name)),
+            Step::JudgeLock { read: Some(owner) } => return format!("judges {}", name(owner)),
+            Step::JudgeLock { read: None } => "finds the lock old and unreadable",
             Step::ReadLockAgain { .. } => "reads the lock again",
             Step::UnlinkLock { .. } => "unlinks the lock",
             Step::WriteCopy => "writes a copy",
+            Step::CreateLock => "creates the lock, if there is none",
             Step::RenameCopy => "renames its copy over the lock",
+            Step::RemoveCopy { .. } => "removes its copy",
             Step::Hold if choice == Choice::Rewrite => "begins to rewrite the lock",
             Step::Hold => "begins to release",
             Step::CheckBeforeRewrite | Step::CheckBeforeRelease | Step::Abandon => "looks whose the lock is",
@@ -262,10 +274,12 @@ impl Step {
                 }
             }
             (Step::ReadLockAgain { judged }, _) => {
-                let changed = world.lock_is_being_written() && rules.second_look == SecondLook::ContentAndAge;
-                match world.disk.lock {
-                    Some(lock) if lock.record == judged && !changed => decided(world),
-                    _ => again(rules),
+                let same = world.disk.lock.is_some_and(|lock| lock.record == judged);
+                let touched = rules.second_look == SecondLook::ContentAndAge && world.lock_is_being_written();
+                match judged {
+                    _ if same && !touched => decided(world),
+                    Some(_) => again(rules),
+                    None => Step::LowerFlag,
                 }
             }
             (Step::UnlinkLock { .. }, _) => {
@@ -274,6 +288,11 @@ impl Step {
             }
             (Step::WriteCopy, _) => {
                 world.disk.copies = world.disk.copies.with(me);
+                Step::CreateLock
+            }
+            (Step::CreateLock, _) if world.disk.lock.is_some() => Step::RemoveCopy { abandoned: false },
+            (Step::CreateLock, _) => {
+                world.disk.lock = Some(Lock { file: me, record: None });
                 Step::RenameCopy
             }
             (Step::RenameCopy, _) => {
@@ -292,14 +311,21 @@ impl Step {
             (Step::CheckBeforeRelease, _) if world.disk.locked_by() == Some(me) => Step::Release,
             (Step::CheckBeforeRelease, _) => Step::LowerFlag,
             (Step::Abandon, _) if world.disk.locked_by() == Some(me) => Step::AbandonLock,
-            (Step::Abandon, _) => Step::LowerFlag,
-            (Step::Release | Step::AbandonLock, _) => {
+            (Step::Abandon, _) => abandoned(world, me),
+            (Step::AbandonLock, _) => {
+                world.disk.lock = None;
+                abandoned(world, me)
+            }
+            (Step::RemoveCopy { abandoned }, _) => {
+                world.disk.copies = world.disk.copies.without(me);
+                if abandoned { Step::LowerFlag } else { again(rules) }
+            }
+            (Step::Release, _) => {
                 world.disk.lock = None;
                 Step::LowerFlag
             }
             (Step::LowerFlag, _) => {
                 world.disk.flags = world.disk.flags.without(me);
-                world.disk.copies = world.disk.copies.without(me);
                 return world::Step::Idle;
             }
             (Step::ListToEnd { .. } | Step::Judge { .. }, _) => {
@@ -328,6 +354,11 @@ fn scanned(rules: Rules, rest: Attempts, copies: Attempts, live: bool, ahead: bo
 /// Step 3. Without hard links the attempt to link fails at once, and the lock is looked at.
 fn again(rules: Rules) -> Step {
     if rules.links { Step::Link } else { Step::ReadLock }
+}
+
+/// The lock is not, or no longer, that of an attempt that is abandoned. What else is there of it?
+fn abandoned(world: &World, me: Attempt) -> Step {
+    if world.disk.copies.contains(me) { Step::RemoveCopy { abandoned: true } } else { Step::LowerFlag }
 }
 
 /// The lock is to be unlinked. Is that right at this moment?

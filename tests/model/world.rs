@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use stateright::Property;
 
-use super::disk::{Alive, Attempt, Attempts, CONTENDERS, Disk, Renaming};
+use super::disk::{Alive, Attempt, Attempts, CONTENDERS, Disk, Lock, Renaming};
 use super::{naive, roster};
 
 /// What a contender follows.
@@ -68,8 +68,8 @@ pub(super) enum Choice {
     Rewrite,
     /// The process ends.
     Crash,
-    /// The instance is dropped, and the host, which lives on, clears up after it.
-    Trap,
+    /// The step fails, or the instance traps, and the process lives on.
+    Fail,
 }
 
 /// A step of a contender.
@@ -113,9 +113,11 @@ impl World {
 
     /// Is somebody between truncating the lock and writing it?
     pub(super) fn lock_is_being_written(&self) -> bool {
-        self.disk.lock.is_some_and(|lock| {
-            let write = Step::Naive(naive::Step::Write { file: lock.file });
-            lock.record.is_none() && self.contenders.iter().any(|contender| contender.step == write)
+        let Some(Lock { file, record: None }) = self.disk.lock else { return false };
+        (0..CONTENDERS).any(|contender| match self.contenders[contender].step {
+            Step::Naive(step) => step == naive::Step::Write { file },
+            Step::Roster(step) => step.writes_the_lock() && self.attempt(contender) == Some(file),
+            Step::Idle => false,
         })
     }
 
@@ -182,6 +184,21 @@ pub(super) enum Claim {
     ActsRightly,
     /// When all contenders have gone, one of them has held.
     NotEverybodyRefused,
+    /// Not a claim about the protocol but about the model: somewhere in it a contender is about to do
+    /// this.
+    Gets(To),
+}
+
+/// Where a model has to get, or what it claims is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    Hold,
+    Meet,
+    UnlinkFlag,
+    UnlinkLock,
+    AbandonLock,
+    Rewrite,
+    TrustALockAfterALostAnswer,
 }
 
 impl Claim {
@@ -194,6 +211,13 @@ impl Claim {
             Claim::DecidesRightly => "the owner of a lock is dead when it is decided to break it",
             Claim::ActsRightly => "the owner of a lock is dead when it is broken",
             Claim::NotEverybodyRefused => "of those who contend one acquires",
+            Claim::Gets(To::Hold) => "the lock is held",
+            Claim::Gets(To::Meet) => "contenders meet",
+            Claim::Gets(To::UnlinkFlag) => "a dead owner's flag is unlinked",
+            Claim::Gets(To::UnlinkLock) => "a dead owner's lock is unlinked",
+            Claim::Gets(To::AbandonLock) => "a dropped instance's lock is unlinked",
+            Claim::Gets(To::Rewrite) => "a lock is rewritten",
+            Claim::Gets(To::TrustALockAfterALostAnswer) => "the own lock is found after a lost answer",
         }
     }
 
@@ -205,14 +229,38 @@ impl Claim {
             Claim::LivingLeaveNothing => Model::living_leave_nothing,
             Claim::DecidesRightly => |_, world| !world.does(roster::Step::UnlinkLock { of_living: true }),
             Claim::ActsRightly => |_, world| {
-                let breaks = [false, true]
-                    .iter()
-                    .any(|&of_living| world.does(roster::Step::UnlinkLock { of_living }));
+                let breaks =
+                    [false, true].iter().any(|&of_living| world.does(roster::Step::UnlinkLock { of_living }));
                 !breaks || !world.lock_is_of_living()
             },
             Claim::NotEverybodyRefused => |model, world| !model.all_are_through(world) || world.acquired,
+            Claim::Gets(to) => return Property::sometimes(self.name(), to.condition()),
         };
         Property::always(self.name(), holds)
+    }
+}
+
+impl To {
+    fn condition(self) -> fn(&Model, &World) -> bool {
+        match self {
+            To::Hold => |_, world| world.holders() > 0,
+            To::Meet => |_, world| world.does(roster::Step::Meet { ahead: false }),
+            To::UnlinkFlag => |_, world| {
+                world
+                    .contenders
+                    .iter()
+                    .any(|contender| matches!(contender.step, Step::Roster(roster::Step::UnlinkFlag { .. })))
+            },
+            To::UnlinkLock => |_, world| world.does(roster::Step::UnlinkLock { of_living: false }),
+            To::AbandonLock => |_, world| world.does(roster::Step::AbandonLock),
+            To::Rewrite => |_, world| world.does(roster::Step::RenameRecord),
+            To::TrustALockAfterALostAnswer => |_, world| {
+                (0..CONTENDERS).any(|contender| {
+                    world.contenders[contender].step == Step::Roster(roster::Step::ReadLock)
+                        && world.disk.locked_by() == world.attempt(contender)
+                })
+            },
+        }
     }
 }
 
@@ -222,7 +270,7 @@ pub(super) struct Model {
     /// The contenders' protocols, and how many attempts each has. Those that are alike stand together.
     contenders: Vec<(Protocol, u8)>,
     claims: Vec<Claim>,
-    /// Contenders crash and trap.
+    /// Contenders crash and fail.
     faults: bool,
 }
 
@@ -253,8 +301,8 @@ impl Model {
         match (step, me, self.contenders[contender].0) {
             (Step::Roster(step), Some(me), Protocol::Roster(rules)) => {
                 step.choices(rules, world, me, &mut add);
-                if self.faults && step.can_trap() {
-                    add(Choice::Trap);
+                if self.faults && step.can_fail() {
+                    add(Choice::Fail);
                 }
             }
             (Step::Idle, ..) if begun >= self.rounds(contender) => {}
@@ -279,7 +327,7 @@ impl Model {
         }
         let me = Attempt::new(contender, it.begun - 1);
         let after = match (step, protocol) {
-            (Step::Roster(_), _) if choice == Choice::Trap => Step::Roster(roster::Step::Abandon),
+            (Step::Roster(_), _) if choice == Choice::Fail => Step::Roster(roster::Step::Abandon),
             (Step::Roster(step), Protocol::Roster(rules)) => step.take(rules, world, me, choice),
             (Step::Naive(step), Protocol::Naive(protocol)) => step.take(protocol, world, me),
             (step, protocol) => unreachable!("{step:?} is no step of {protocol:?}"),
@@ -426,7 +474,7 @@ impl fmt::Display for Trace<'_> {
             let step = before.contenders[*contender].step;
             let what = match (choice, step.or_first(self.model.contenders[*contender].0)) {
                 (Choice::Crash, _) => "ends".into(),
-                (Choice::Trap, _) => "traps".into(),
+                (Choice::Fail, _) => "fails".into(),
                 (choice, Step::Roster(step)) => step.describe(*choice, &name),
                 (_, Step::Naive(step)) => step.describe(&name),
                 (_, Step::Idle) => unreachable!("every protocol has a first step"),

@@ -427,6 +427,18 @@ fn nesting_that_every_reader_takes_passes() {
 }
 
 #[test]
+fn whatever_depth_is_taken_is_taken_by_a_reader_with_the_usual_limit() {
+    for depth in 100..140 {
+        for inner in ["", "1", "{}"] {
+            let payload = with(&format!("\"x\":{}{inner}{}", "[".repeat(depth), "]".repeat(depth)));
+            let Ok(line) = check(&payload, None).and_then(|payload| payload.to_line(id())) else { continue };
+            serde_json::from_str::<Value>(&line).unwrap_or_else(|error| panic!("{depth} {inner:?}: {error}"));
+            file_of(&payload);
+        }
+    }
+}
+
+#[test]
 fn deep_nesting_in_any_place_is_an_error_or_passes_but_does_not_overflow() {
     const DEPTH: usize = 150_000;
     let deep = format!("{}{}", "[".repeat(DEPTH), "]".repeat(DEPTH));

@@ -898,8 +898,10 @@ fn refreshed_lock_of_an_unknown_owner_is_respected_again() {
     held.release_only().expect("released");
 }
 
-/// What stands at the place of a lock that was lost.
-const LOSSES: [(&str, fn(&Path)); 9] = [
+/// How a lock is lost: what stands in its place, and how that comes there.
+type Loss = (&'static str, fn(&Path));
+
+const LOSSES: [Loss; 9] = [
     ("nothing", |_| {}),
     ("an empty file", |path| fs::write(path, "").expect("a file")),
     ("garbage", |path| fs::write(path, "garbage").expect("a file")),

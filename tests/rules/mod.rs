@@ -2,6 +2,7 @@
 
 mod durable;
 mod entry;
+mod fs;
 mod json;
 mod layout;
 mod liveness;
