@@ -3,6 +3,7 @@
 #[cfg(unix)]
 mod cli;
 mod component;
+mod model;
 mod rules;
 mod shipped_component;
 mod support;

@@ -184,8 +184,8 @@ impl wit_lock::GuestHeld for HeldState {
     }
 
     fn record_snapshot(&self, snapshot: wit_lock::SnapshotBorrow<'_>) -> Result<(), wit::Error> {
-        let ids = snapshot.get::<SnapshotState>().0.borrow().ids().to_vec();
-        Ok(self.workspace.record_consumed(&mut self.held.borrow_mut(), ids)?)
+        let mut snapshot = snapshot.get::<SnapshotState>().0.borrow_mut();
+        Ok(self.workspace.record_snapshot(&mut self.held.borrow_mut(), &mut snapshot)?)
     }
 
     fn record_command_group(&self, pgid: Option<u32>) -> Result<(), wit::Error> {

@@ -277,8 +277,14 @@ pub fn read_open_file(file: &impl File, size: u64, limit: u64) -> FsResult<Conte
         if done > limit || size > limit && done >= BEGINNING {
             return Ok(Content::TooLarge(content));
         }
-        // One byte more than there should be, so that a file that grew is noticed.
-        let ask = if size > limit { BEGINNING - done } else { (size.max(done) + 1 - done).min(CHUNK) };
+        let ask = if size > limit {
+            BEGINNING - done
+        } else if done < size {
+            // One byte more than there should be, so that a file that grew is noticed.
+            (size - done + 1).min(CHUNK)
+        } else {
+            CHUNK
+        };
         let chunk = match file.read(usize::try_from(ask).unwrap_or(usize::MAX), done) {
             Err(error) if error.kind == FsErrorKind::Interrupted => continue,
             other => other?,

@@ -34,12 +34,12 @@ pub enum Malformed {
     /// A `\u` escape stands for half a UTF-16 pair. JavaScript writes it, no UTF-8 string holds it.
     LoneSurrogate,
     /// More than [`MAX_DEPTH`] levels. Laid out, a small text of brackets alone would take gigabytes,
-    /// and many readers recurse.
+    /// and many readers recurse: serde_json takes 127 levels unless told otherwise.
     TooDeep,
 }
 
 /// How many objects and lists may stand in each other.
-pub const MAX_DEPTH: usize = 128;
+pub const MAX_DEPTH: usize = 127;
 
 impl Malformed {
     /// In words.
@@ -48,7 +48,7 @@ impl Malformed {
             Malformed::LoneSurrogate => {
                 "a string holds a lone surrogate escape (\\ud800 to \\udfff), which is no character"
             }
-            Malformed::TooDeep => "it is nested more than 128 levels deep",
+            Malformed::TooDeep => "it is nested more than 127 levels deep",
         }
     }
 }
@@ -87,6 +87,9 @@ pub fn append(out: &mut String, json: &str, layout: Layout) -> Result<(), Malfor
             open @ (b'{' | b'[') => {
                 out.push(char::from(open));
                 position += 1;
+                if level == MAX_DEPTH {
+                    return Err(Malformed::TooDeep);
+                }
                 let next = bytes[position..].iter().position(|byte| !byte.is_ascii_whitespace());
                 let next = next.map_or(bytes.len(), |skip| position + skip);
                 if let Some(close @ (b'}' | b']')) = bytes.get(next) {
@@ -94,9 +97,6 @@ pub fn append(out: &mut String, json: &str, layout: Layout) -> Result<(), Malfor
                     position = next + 1;
                 } else {
                     level += 1;
-                    if level > MAX_DEPTH {
-                        return Err(Malformed::TooDeep);
-                    }
                     new_line(out, pretty, level);
                 }
             }

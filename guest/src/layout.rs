@@ -91,6 +91,11 @@ impl EntryId {
         format!(".{self}.tmp")
     }
 
+    /// From the name under which a file is written; `None` for any other name.
+    pub fn from_temporary_name(name: &str) -> Option<Self> {
+        Self::parse(name.strip_prefix('.')?.strip_suffix(".tmp")?)
+    }
+
     /// When it was made, in milliseconds since 1970.
     pub fn millis(self) -> u64 {
         self.0[..6].iter().fold(0, |millis, &byte| millis << 8 | u64::from(byte))

@@ -8,6 +8,7 @@
 //! | same boot and process-id namespace; the pid runs, with the recorded start time if there is one | alive |
 //! | same machine, another boot | dead |
 //! | anything else | unknown; dead once its lease has run out |
+//! | a pid that no process can have: 0, or above 2147483647 | dead, wherever it is |
 //! | original format: no such pid, a zombie, or started 2 s or more after `started_at` | dead |
 
 use crate::fs::Time;
@@ -76,6 +77,9 @@ pub fn judge_record(
     here: &Identity,
     system: &impl System,
 ) -> Verdict {
+    if let Some(verdict) = judge_impossible(record.pid) {
+        return verdict;
+    }
     let Some(scope) = &record.scope else {
         return judge_original(record, system);
     };
@@ -107,6 +111,9 @@ pub fn judge_flag(
     system: &impl System,
     lease: impl FnOnce() -> Lease,
 ) -> Verdict {
+    if let Some(verdict) = judge_impossible(flag.pid) {
+        return verdict;
+    }
     match relation(&flag.scope(), &NameParts::of(&here.scope)) {
         Relation::Same => judge_here(flag.pid, flag.process_start(), &system.inspect(flag.pid)),
         Relation::EarlierBoot => Verdict::Dead("its machine was restarted since".into()),
@@ -154,6 +161,12 @@ fn relation(theirs: &NameParts, ours: &NameParts) -> Relation {
     } else {
         "there is no telling on which machine it runs"
     })
+}
+
+/// No system has such process ids, so there is no need to know which system it is.
+fn judge_impossible(pid: u32) -> Option<Verdict> {
+    let impossible = pid == 0 || i32::try_from(pid).is_err();
+    impossible.then(|| Verdict::Dead(format!("no process can have the id {pid}")))
 }
 
 /// Judges a process of the own scope.

@@ -34,6 +34,7 @@ use crate::layout::{
 };
 use crate::liveness::{DEFAULT_LEASE_SECONDS, Lease, Verdict, judge_flag, judge_record};
 use crate::record::{LockRecord, MAX_RECORD_BYTES, TOKEN_TAIL};
+use crate::staging::Snapshot;
 use crate::system::{Identity, System};
 use crate::workspace::{Workspace, open_or_create};
 
@@ -168,8 +169,10 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let record = LockRecord::new(&me, &options.pod_name, self.system.now(), token, options.lease_seconds);
         let flag = FlagName::new(&me, token);
         // Step 1. Nothing is synchronised: after a crash of the machine every owner is dead anyway.
-        create_whole(&owners, flag.as_str(), &record.to_file(), Durability::None)
-            .map_err(|error| Error::io("raise the owner flag", owners_path(flag.as_str()), &error))?;
+        if let Err(error) = create_whole(&owners, flag.as_str(), &record.to_file(), Durability::None) {
+            let error = Error::io("raise the owner flag", owners_path(flag.as_str()), &error);
+            return Err(retreat(&staging, &owners, &flag, error));
+        }
         let attempt =
             Attempt { system: &self.system, staging: &staging, owners: &owners, me: &me, flag: &flag };
         match attempt.contend(&record) {
@@ -207,16 +210,16 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let Some(staging) = self.staging()? else {
             return Ok(None);
         };
-        let mut removed = None;
         if force {
-            removed = self.remove_by_force(&staging)?;
-        } else if matches!(staging.stat(LOCK), Err(error) if error.kind == FsErrorKind::NotFound) {
+            return self.remove_by_force(&staging);
+        }
+        if matches!(staging.stat(LOCK), Err(error) if error.kind == FsErrorKind::NotFound) {
             return Ok(None);
         }
-        // Whatever is left is judged, and taken if it is stale, by the protocol.
+        // The protocol judges it, and removes it if it is stale.
         let (held, took_over) = self.acquire(options)?;
         held.release_only()?;
-        Ok(removed.or(took_over))
+        Ok(took_over)
     }
 
     /// Clears what an instance that is gone left behind under this token: its flag, and the lock if it
@@ -277,12 +280,17 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Err(error) if error.kind == FsErrorKind::NotFound => return Ok(removed),
             Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
         };
-        for flag in roster(&owners)?.flags {
+        let spared = |flag: &FlagName| {
             let verdict =
-                judge_flag(&flag, &me, &self.system, || Lease { seconds: None, renewed: None, now: None });
-            if Some(flag.token) == token || !matches!(verdict, Verdict::Alive(_)) {
-                lower(&owners, &flag)?;
-            }
+                judge_flag(flag, &me, &self.system, || Lease { seconds: None, renewed: None, now: None });
+            Some(flag.token) != token && matches!(verdict, Verdict::Alive(_))
+        };
+        let Roster { flags, copies } = roster(&owners)?;
+        for copy in copies.iter().filter(|copy| !spared(copy)) {
+            remove_flag_file(&owners, &copy.publish_name())?;
+        }
+        for flag in flags.iter().filter(|flag| !spared(flag)) {
+            lower(&owners, flag)?;
         }
         Ok(removed)
     }
@@ -316,14 +324,14 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         let mut waited = 0;
         loop {
             let live = self.live_flags()?;
-            let Some(first) = live.first() else { break };
+            let Some((first, verdict)) = live.first() else { break };
             let found = self.look()?;
             if matches!(found, Found::Held(_) | Found::Unknown(_) | Found::NotAFile(_)) {
                 return Err(refusal(found));
             }
             // Every live process does the same comparison: the first one stays, all others go.
             if first < self.flag || waited >= CONTEND_MS {
-                return Err(self.in_use_by(first));
+                return Err(self.in_use_by(first, verdict));
             }
             let mut jitter = [0u8; 1];
             self.system.random(&mut jitter);
@@ -399,7 +407,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
     }
 
     /// The live flags but ours, sorted. Dead owners' flags are removed on the way.
-    fn live_flags(&self) -> Result<Vec<FlagName>> {
+    fn live_flags(&self) -> Result<Vec<(FlagName, Verdict)>> {
         let mut live = Vec::new();
         let Roster { flags, copies } = roster(self.owners)?;
         for flag in flags {
@@ -410,7 +418,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
             if verdict.is_dead() {
                 lower(self.owners, &flag)?;
             } else {
-                live.push(flag);
+                live.push((flag, verdict));
             }
         }
         for copy in copies {
@@ -419,7 +427,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
                 let _ = self.owners.unlink(&copy.publish_name());
             }
         }
-        live.sort_unstable();
+        live.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         Ok(live)
     }
 
@@ -461,13 +469,22 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
     }
 
     /// Another contender is before us, and the lock itself is not there yet.
-    fn in_use_by(&self, flag: &FlagName) -> Error {
+    fn in_use_by(&self, flag: &FlagName, verdict: &Verdict) -> Error {
         let owner = match read_record(self.owners, flag.as_str()) {
             Some(record) => record.owner(),
             // Its record may not be written yet; the name says enough.
             None => Owner { pid: flag.pid, pod_name: String::new(), started_at: String::new() },
         };
-        in_use("live", owner, "it is taking the lock at this moment; try again or wait for it")
+        match verdict {
+            Verdict::Alive(_) => {
+                in_use("live", owner, "it is taking the lock at this moment; try again or wait for it")
+            }
+            Verdict::Unknown(place) | Verdict::Dead(place) => in_use(
+                "unreachable",
+                owner,
+                &format!("it was taking the lock; {place}, so nobody can tell from here whether it still is"),
+            ),
+        }
     }
 }
 
@@ -533,8 +550,10 @@ impl<D: Dir> Held<D> {
         let Some((flag, size)) =
             open_to_touch(&self.owners, self.flag.as_str()).map_err(failed(path.clone()))?
         else {
-            // Somebody removed it by force.
-            return Err(lost(owner_on_disk(&self.staging)));
+            let message = format!(
+                "consolidation lock {LOCK_PATH} is no longer ours: somebody removed its owner flag; no entry was deleted, run the consolidation again"
+            );
+            return Err(Error::new(ErrorCode::LockLost, message).at(path));
         };
         touch(&flag, size).map_err(failed(path))
     }
@@ -607,6 +626,17 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// As there.
     pub fn record_consumed(&self, held: &mut Held<D>, ids: Vec<EntryId>) -> Result<()> {
         held.record_consumed(ids, self.new_id())
+    }
+
+    /// [`Self::record_consumed`] with the ids of a snapshot. While the lock is held is also the time to
+    /// remove what killed writers left.
+    ///
+    /// # Errors
+    /// As [`Held::record_consumed`].
+    pub fn record_snapshot(&self, held: &mut Held<D>, snapshot: &mut Snapshot<D>) -> Result<()> {
+        self.record_consumed(held, snapshot.ids().to_vec())?;
+        snapshot.remove_old_temporaries(self.system.now());
+        Ok(())
     }
 
     /// [`Held::record_command_group`] with a temporary name of this workspace's making.

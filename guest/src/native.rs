@@ -2,9 +2,8 @@
 //! that a comparison of the two measures the sandbox and nothing else.
 
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -63,11 +62,7 @@ impl Dir for NativeDir {
     }
 
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
-        // A descriptor of its own: the position of a listing belongs to the descriptor.
-        let dir = self.open_dir(".")?;
-        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
-        let mut entries = RawDir::new(&dir.0, &mut buffer);
-        while let Some(entry) = entries.next() {
+        for entry in rustix::fs::Dir::read_from(&self.0).map_err(error)? {
             let entry = entry.map_err(error)?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {

@@ -8,7 +8,7 @@
 use crate::durable::{Durability, create_whole, sync_names};
 use crate::entry::{self, MAX_ENTRY_BYTES, Source};
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, read_file};
+use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time, read_file};
 use crate::layout::{EntryId, STAGING, staging_path};
 use crate::system::System;
 use crate::workspace::Workspace;
@@ -16,6 +16,9 @@ use std::vec::IntoIter;
 
 /// How many unusable files a summary names; it counts them all.
 pub const MAX_NAMED_UNUSABLE: usize = 1_000;
+
+/// How old a temporary file must be to count as left by a killed writer: a day, in milliseconds.
+const OLD_TEMPORARY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// A usable entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,12 +85,16 @@ pub struct Snapshot<D> {
     read: usize,
     left: u64,
     unusable: Vec<UnusableFile>,
+    temporaries: Vec<EntryId>,
 }
 
 /// What one listing found.
+#[derive(Default)]
 struct Listing {
     ids: Vec<EntryId>,
     unusable: Vec<UnusableFile>,
+    /// Writes in progress, or what a killed writer left of one.
+    temporaries: Vec<EntryId>,
 }
 
 impl<D: Dir, S: System> Workspace<D, S> {
@@ -216,7 +223,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let Some(staging) = self.staging()? else {
             return Ok(summary);
         };
-        let Listing { ids, mut unusable } = list(&staging)?;
+        let Listing { ids, mut unusable, .. } = list(&staging)?;
         for id in ids {
             match read(&staging, id) {
                 Ok(entry) => {
@@ -244,9 +251,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// a whole one.
     pub fn take_snapshot(&self, limits: Limits) -> Result<Snapshot<D>> {
         let Some(staging) = self.staging()? else {
-            return Ok(Snapshot { staging: None, ids: Vec::new(), read: 0, left: 0, unusable: Vec::new() });
+            return Ok(Snapshot::of(None, Listing::default(), 0));
         };
-        let Listing { mut ids, mut unusable } = list(&staging)?;
+        let Listing { mut ids, mut unusable, temporaries } = list(&staging)?;
         let mut left = 0;
         if limits != Limits::default() {
             // Caps count usable entries. If names were counted, unusable files at the head would fill
@@ -276,11 +283,34 @@ impl<D: Dir, S: System> Workspace<D, S> {
             ids = taken;
         }
         unusable.sort_unstable();
-        Ok(Snapshot { staging: Some(staging), ids, read: 0, left, unusable })
+        Ok(Snapshot::of(Some(staging), Listing { ids, unusable, temporaries }, left))
     }
 }
 
 impl<D: Dir> Snapshot<D> {
+    fn of(staging: Option<D>, listing: Listing, left: u64) -> Self {
+        let Listing { ids, unusable, temporaries } = listing;
+        Snapshot { staging, ids, read: 0, left, unusable, temporaries }
+    }
+
+    /// Removes temporary files that killed writers left more than a day ago. Should one of the writers
+    /// have been asleep all that time, its rename fails and it reports that nothing was staged.
+    pub(crate) fn remove_old_temporaries(&mut self, now: Time) {
+        let Some(staging) = &self.staging else { return };
+        for id in self.temporaries.drain(..) {
+            // By the name, which the writer's clock made, and by the file system's.
+            let is_old = |millis: u64| millis.saturating_add(OLD_TEMPORARY_MS) < now.millis();
+            let name = id.temporary_name();
+            if is_old(id.millis())
+                && let Ok(Stat { kind: Kind::File, modified: Some(modified), .. }) = staging.stat(&name)
+                && is_old(modified.millis())
+            {
+                // Nobody waits for it; the next run tries again.
+                let _ = staging.unlink(&name);
+            }
+        }
+    }
+
     /// The entries that it names. Those that were read and proved unusable, or were gone, are not
     /// among them.
     pub fn ids(&self) -> &[EntryId] {
@@ -365,8 +395,7 @@ fn remove_temporaries<D: Dir>(staging: &D, ids: &[EntryId]) {
 
 /// Lists the entries and what looks like one.
 fn list<D: Dir>(staging: &D) -> Result<Listing> {
-    let mut ids = Vec::new();
-    let mut unusable = Vec::new();
+    let Listing { mut ids, mut unusable, mut temporaries } = Listing::default();
     let listed = staging.list(&mut |listed| match listed {
         Listed::NotUtf8 => {
             unusable.push(UnusableFile { name: "?".into(), reason: "the name is not UTF-8".into() })
@@ -374,12 +403,12 @@ fn list<D: Dir>(staging: &D) -> Result<Listing> {
         Listed::Named(name, kind) => match classify(name, kind) {
             Class::Entry(id) => ids.push(id),
             Class::Unusable(reason) => unusable.push(UnusableFile { name: name.into(), reason }),
-            Class::Foreign => {}
+            Class::Foreign => temporaries.extend(EntryId::from_temporary_name(name)),
         },
     });
     listed.map_err(|error: FsError| Error::io("list", STAGING, &error))?;
     ids.sort_unstable();
-    Ok(Listing { ids, unusable })
+    Ok(Listing { ids, unusable, temporaries })
 }
 
 enum Class {

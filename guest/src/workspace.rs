@@ -11,7 +11,7 @@ use std::cell::Cell;
 pub struct Workspace<D, S> {
     pub(crate) root: D,
     pub(crate) system: S,
-    last_id: Cell<(u64, u128)>,
+    last_id: Cell<Option<(u64, u128)>>,
     /// The name of the staging directory is known to be durable.
     pub(crate) staging_is_durable: Cell<bool>,
 }
@@ -19,7 +19,7 @@ pub struct Workspace<D, S> {
 impl<D: Dir, S: System> Workspace<D, S> {
     /// The workspace in this directory.
     pub fn new(root: D, system: S) -> Self {
-        Workspace { root, system, last_id: Cell::new((0, 0)), staging_is_durable: Cell::new(false) }
+        Workspace { root, system, last_id: Cell::new(None), staging_is_durable: Cell::new(false) }
     }
 
     /// The world outside.
@@ -38,14 +38,14 @@ impl<D: Dir, S: System> Workspace<D, S> {
         self.system.random(&mut random);
         let random = u128::from_be_bytes(random);
         let now = self.system.now().millis();
-        let (last_millis, last) = self.last_id.get();
-        let (millis, bits) = if now > last_millis {
-            (now, random & FRESH)
-        } else {
-            let next = last + 1 + (random & u128::from(u32::MAX));
-            if next >> 74 == 0 { (last_millis, next) } else { (last_millis + 1, random & FRESH) }
+        let (millis, bits) = match self.last_id.get() {
+            Some((last_millis, last)) if now <= last_millis => {
+                let next = last + 1 + (random & u128::from(u32::MAX));
+                if next >> 74 == 0 { (last_millis, next) } else { (last_millis + 1, random & FRESH) }
+            }
+            _ => (now, random & FRESH),
         };
-        self.last_id.set((millis, bits));
+        self.last_id.set(Some((millis, bits)));
         // 12 bits beside the version, 62 beside the variant.
         let high = u16::try_from(bits >> 62).unwrap_or(0) & 0x0fff;
         let low = u64::try_from(bits & ((1 << 62) - 1)).unwrap_or(0);

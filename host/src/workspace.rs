@@ -206,7 +206,9 @@ impl Workspace {
     }
 
     /// Takes the lock, or says who has it. A dead owner's lock is taken over. Waits about 2 seconds
-    /// at the most for contenders, and 6 for an unreadable lock.
+    /// at the most for contenders, and 6 for an unreadable lock. After `InUse` wait a moment before the
+    /// next try, as [`Workspace::acquire_within`] does: contenders that come back at once stand in
+    /// each other's way.
     ///
     /// # Errors
     ///

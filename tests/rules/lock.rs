@@ -1444,7 +1444,7 @@ fn abandoning_clears_what_is_left_of_an_attempt_that_stopped_half_way() {
 fn back_off() {
     static TURN: AtomicU64 = AtomicU64::new(0);
     let turn = TURN.fetch_add(1, Ordering::Relaxed);
-    std::thread::sleep(Duration::from_micros(50 + turn * 617 % 500));
+    std::thread::sleep(Duration::from_micros(100 + turn * 617 % 1_000));
 }
 
 #[test]

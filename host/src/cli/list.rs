@@ -1,6 +1,6 @@
 //! `consolidate list`. Invariant: shows what a run would take at this moment, in the same order.
 
-use super::output::{Failure, Output, duration};
+use super::output::{Failure, Output, duration, printable};
 use crate::{Limits, Workspace};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -49,10 +49,15 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
         for Row { id, staged_at_ms, bytes, source } in &rows {
             let age = u64::try_from(now).unwrap_or(0).saturating_sub(*staged_at_ms) / 1_000;
             let RowSource { segment_id, range: [start, end] } = source;
-            writeln!(out, "{id}  {:>9}  {bytes:>8} B  {segment_id} {start}..{end}", duration(age))?;
+            writeln!(
+                out,
+                "{id}  {:>9}  {bytes:>8} B  {} {start}..{end}",
+                duration(age),
+                printable(segment_id)
+            )?;
         }
         for file in &unusable {
-            writeln!(out, "unusable: {}: {}", file.name.escape_debug(), file.reason)?;
+            writeln!(out, "unusable: {}: {}", printable(&file.name), file.reason)?;
         }
         if rows.is_empty() && unusable.is_empty() {
             writeln!(out, "nothing is staged")?;

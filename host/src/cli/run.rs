@@ -3,7 +3,7 @@
 
 use super::command::{Command, Event, Events};
 use super::list::{BATCH_BYTES, BATCH_ENTRIES};
-use super::output::{Failure, Output, count};
+use super::output::{Failure, Output, count, printable};
 use crate::{AcquireOptions, Limits, Lock, LockSnapshot, ReleaseReport, UnusableFile, Workspace};
 use serde_json::json;
 use std::ffi::OsString;
@@ -12,11 +12,12 @@ use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-CMD gets the entries as JSON Lines on standard input, oldest first: {\"id\": ..., \"source\": ..., ...}.
-Exit status 0 says that it has dealt with all of them, also if it did not read them all: they are
-deleted. Any other status, or a signal, keeps them: the next run gets them again. So does a crash at any
-moment, also one between the command's end and the deletes; CMD must bear to see an entry twice.
-SIGINT, SIGTERM and SIGHUP are passed on to CMD; a second one kills it.")]
+CMD gets the entries as JSON Lines on standard input, oldest first:
+{\"id\": ..., \"source\": ..., ...}. Exit status 0 says that it has dealt with all of them, also if
+it did not read them all: they are deleted. Any other status, or a signal, keeps them: the next
+run gets them again. So does a crash at any moment, also one between the command's end and the
+deletes; CMD must bear to see an entry twice. SIGINT, SIGTERM and SIGHUP are passed on to CMD; a
+second one kills it.")]
 pub(super) struct Arguments {
     /// Name of this pod in the lock; the host name if left out
     #[arg(long, value_name = "NAME", env = "CONSOLIDATION_POD")]
@@ -48,13 +49,16 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
             let report = lock.release_with_cleanup()?;
             consolidated(output, entries, left, &unusable, &report)
         }
-        Ok(Ended::NothingToDo { unusable }) => {
+        Ok(Ended::NothingToDo { left, unusable }) => {
             lock.release_only()?;
             let document = json!({
-                "outcome": "nothing_to_do", "entries": 0, "removed": 0, "missing": 0, "failed": [], "left": 0,
+                "outcome": "nothing_to_do", "entries": 0, "removed": 0, "missing": 0, "failed": [], "left": left,
                 "unusable": unusable,
             });
-            output.result(&document, |out| writeln!(out, "nothing to do: no usable entry is staged"))
+            output.result(&document, |out| match left {
+                0 => writeln!(out, "nothing to do: no usable entry is staged"),
+                _ => writeln!(out, "nothing to do: the caps leave no entry for this run; {left} wait"),
+            })
         }
         Err(failure) => match lock.release_only() {
             Ok(_) => Err(failure),
@@ -67,7 +71,7 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
 /// How the part under the lock went well.
 enum Ended {
     Success { entries: u64, left: u64, unusable: Vec<UnusableFile> },
-    NothingToDo { unusable: Vec<UnusableFile> },
+    NothingToDo { left: u64, unusable: Vec<UnusableFile> },
 }
 
 fn acquire(
@@ -105,13 +109,13 @@ fn consolidate(
     let mut reader = Reader { unusable: snapshot.unusable()?, entries: 0, done: false };
     let first = reader.next(&mut snapshot)?;
     if first.is_empty() {
-        return Ok(Ended::NothingToDo { unusable: reader.unusable });
+        return Ok(Ended::NothingToDo { left, unusable: reader.unusable });
     }
     // Recorded before the command sees the first of them.
     lock.record_snapshot(&snapshot)?;
     let recorded = snapshot.len()?;
     for file in &reader.unusable {
-        output.note(format_args!("left out: {}: {}", file.name.escape_debug(), file.reason));
+        output.note(format_args!("left out: {}: {}", printable(&file.name), file.reason));
     }
     let status = supervise(lock, &mut snapshot, &mut reader, first, arguments, output, events)?;
     if !status.success() {

@@ -25,6 +25,7 @@ pub(super) struct Arguments {
 }
 
 /// A payload and the line on which it starts, from 1.
+#[derive(Clone, Copy)]
 struct Payload<'a> {
     line: u64,
     text: &'a str,
@@ -84,43 +85,48 @@ fn read_input(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
     Ok(input)
 }
 
-/// Splits the input into JSON values, of which each starts on a line of its own. What is in them is
-/// the component's business.
+/// Splits the input: JSON Lines if its first line is a JSON value by itself, else one JSON value over
+/// any number of lines. What is in them is the component's business.
 fn split(text: &str) -> Result<Vec<Payload<'_>>, Failure> {
-    let mut payloads: Vec<Payload<'_>> = Vec::new();
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-    let mut counted = 0;
-    let mut line = 1;
-    let mut earlier_end = 0;
-    while let Some(value) = values.next() {
-        let end = values.byte_offset();
-        let value = match value {
-            Ok(value) => value.get(),
-            Err(error) => {
-                let line = error.line();
-                let message = format!("line {line}: {}; nothing was staged", without_position(&error));
-                return Err(Failure::bad_input(Some(line as u64), message));
-            }
-        };
-        let start = end - value.len();
-        line += newlines(&text[counted..start]);
-        counted = start;
-        if !payloads.is_empty() && newlines(&text[earlier_end..start]) == 0 {
-            let message = format!("line {line}: two values on one line; nothing was staged");
-            return Err(Failure::bad_input(Some(line), message));
-        }
-        earlier_end = end;
-        payloads.push(Payload { line, text: value });
+    let lines = (1..).zip(text.lines()).map(|(line, text)| Payload { line, text: text.trim() });
+    let mut lines = lines.filter(|payload| !payload.text.is_empty()).peekable();
+    let Some(&Payload { line, text: first }) = lines.peek() else {
+        return Ok(Vec::new());
+    };
+    if is_json(first).is_ok() {
+        return lines
+            .map(|payload| {
+                is_json(payload.text).map(|()| payload).map_err(|error| malformed(payload.line, &error))
+            })
+            .collect();
     }
-    Ok(payloads)
+    match is_json(text) {
+        Ok(()) => Ok(vec![Payload { line, text: text.trim() }]),
+        // Other lines are whole objects: so these are JSON Lines, and the first of them is cut off.
+        Err(_)
+            if lines
+                .skip(1)
+                .any(|payload| payload.text.starts_with('{') && is_json(payload.text).is_ok()) =>
+        {
+            Err(is_json(first)
+                .map_or_else(|error| malformed(line, &error), |()| malformed_at(line, "cut off")))
+        }
+        Err(error) => Err(malformed(error.line() as u64, &error)),
+    }
 }
 
-fn without_position(error: &serde_json::Error) -> String {
+fn is_json(text: &str) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<&RawValue>(text).map(drop)
+}
+
+fn malformed(line: u64, error: &serde_json::Error) -> Failure {
     let message = error.to_string();
-    match message.rsplit_once(" at line ") {
-        Some((words, _)) => format!("{words} at column {}", error.column()),
-        None => message,
-    }
+    let words = message.rsplit_once(" at line ").map_or(message.as_str(), |(words, _)| words);
+    malformed_at(line, &format!("{words} at column {}", error.column()))
+}
+
+fn malformed_at(line: u64, what: &str) -> Failure {
+    Failure::bad_input(Some(line), format!("line {line}: {what}; nothing was staged"))
 }
 
 fn chunks<'a, 'b>(payloads: &'a [Payload<'b>]) -> Vec<&'a [Payload<'b>]> {
@@ -157,10 +163,6 @@ fn at_line(error: Error, chunk: &[Payload<'_>], staged: &[String]) -> Failure {
         failure = failure.because("nothing was staged");
     }
     failure.with_staged(staged)
-}
-
-fn newlines(text: &str) -> u64 {
-    text.bytes().filter(|byte| *byte == b'\n').count() as u64
 }
 
 fn line_at(input: &[u8], offset: usize) -> u64 {

@@ -1,6 +1,6 @@
 //! `consolidate status`. Invariant: looks and changes nothing.
 
-use super::output::{Failure, Output, count, duration};
+use super::output::{Failure, Output, count, duration, printable};
 use crate::{Holder, LockStatus, Workspace};
 use serde_json::json;
 use std::io::{self, Write};
@@ -25,7 +25,7 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
         writeln!(out)?;
         writeln!(out, "unusable  {}", summary.unusable_count)?;
         for file in &summary.unusable {
-            writeln!(out, "          {}: {}", file.name.escape_debug(), file.reason)?;
+            writeln!(out, "          {}: {}", printable(&file.name), file.reason)?;
         }
         if summary.unusable_count > summary.unusable.len() as u64 {
             let more = summary.unusable_count - summary.unusable.len() as u64;

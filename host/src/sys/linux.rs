@@ -40,6 +40,55 @@ pub(super) fn look(pid: u32) -> Evidence {
     }
 }
 
+/// Of a group that `kill` found: may any process of it still run? `kill` finds zombies too, and where
+/// nobody collects orphans, as in many containers, they stay for good.
+pub(super) fn group_may_run(pgid: u32) -> bool {
+    if own_stat(std::process::id()).is_none() || hides_processes(&read("/proc/self/mounts")) {
+        return true;
+    }
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return true;
+    };
+    let mut ended = false;
+    for process in processes {
+        let Ok(process) = process else {
+            return true;
+        };
+        let name = process.file_name();
+        let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else {
+            continue;
+        };
+        // One that is gone by now has nothing to say.
+        let Some(stat) = parse_stat(&read(&format!("/proc/{pid}/stat"))) else {
+            continue;
+        };
+        if stat.group == pgid {
+            if !stat.has_ended() {
+                return true;
+            }
+            ended = true;
+        }
+    }
+    // Nothing seen of a group that is there: then it is hidden from us in some way.
+    !ended
+}
+
+/// Is `/proc` mounted so that it does not show the processes of others?
+fn hides_processes(mounts: &str) -> bool {
+    mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            (fields.next()? == "/proc").then(|| fields.nth(1))?
+        })
+        .any(|options| {
+            options
+                .split(',')
+                .filter_map(|option| option.strip_prefix("hidepid="))
+                .any(|value| !matches!(value, "0" | "off"))
+        })
+}
+
 /// Our own stat line, if this `/proc` is the one of our namespace.
 fn own_stat(pid: u32) -> Option<Stat> {
     let stat = parse_stat(&read("/proc/self/stat")).filter(|stat| stat.pid == pid)?;
@@ -60,6 +109,7 @@ fn is_own_namespace(status: &str, pid: u32) -> bool {
 struct Stat {
     pid: u32,
     state: char,
+    group: u32,
     threads: u32,
     /// In clock ticks since boot.
     start: u64,
@@ -84,6 +134,7 @@ fn parse_stat(line: &str) -> Option<Stat> {
     Some(Stat {
         pid: pid.parse().ok()?,
         state: field(3)?.chars().next()?,
+        group: field(5)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
         start: field(22)?.parse().ok()?,
     })
@@ -140,12 +191,22 @@ fn link(path: &str) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn hidden_processes_are_seen_in_the_mount_options() {
+        let mounts = |options| format!("/dev/sda1 / ext4 rw 0 0\nproc /proc proc {options} 0 0\n");
+        assert!(!hides_processes(&mounts("rw,nosuid,relatime")));
+        assert!(!hides_processes(&mounts("rw,hidepid=0")));
+        assert!(!hides_processes(&mounts("rw,hidepid=off")));
+        assert!(hides_processes(&mounts("rw,hidepid=2,gid=7")));
+        assert!(hides_processes(&mounts("rw,hidepid=invisible")));
+    }
+
     const LINE: &str = "4242 (consolidate) S 1 4242 4242 0 -1 4194304 100 0 0 0 1 2 0 0 20 0 3 0 987654 \
                         1000 200 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
 
     #[test]
     fn stat_line_is_parsed() {
-        let stat = Stat { pid: 4242, state: 'S', threads: 3, start: 987_654 };
+        let stat = Stat { pid: 4242, state: 'S', group: 4242, threads: 3, start: 987_654 };
         assert_eq!(parse_stat(LINE), Some(stat));
     }
 
@@ -165,7 +226,7 @@ mod tests {
 
     #[test]
     fn zombie_with_running_threads_has_not_ended() {
-        let stat = |state, threads| Stat { pid: 1, state, threads, start: 0 };
+        let stat = |state, threads| Stat { pid: 1, state, group: 1, threads, start: 0 };
         assert!(stat('Z', 1).has_ended());
         assert!(stat('X', 0).has_ended());
         assert!(!stat('Z', 2).has_ended());

@@ -69,7 +69,7 @@ pub(crate) fn pid_alive(pid: u32) -> bool {
 /// Is any process left in the group?
 pub(crate) fn group_alive(pgid: u32) -> bool {
     #[cfg(unix)]
-    return unix::group_alive(pgid);
+    return unix::group_alive(pgid) && platform::group_may_run(pgid);
     #[cfg(not(unix))]
     return unknown::alive(pgid);
 }
@@ -119,6 +119,10 @@ mod unknown {
     use super::{Evidence, Identity, ProcessState};
 
     pub(super) fn alive(_id: u32) -> bool {
+        true
+    }
+
+    pub(super) fn group_may_run(_pgid: u32) -> bool {
         true
     }
 
