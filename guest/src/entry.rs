@@ -66,7 +66,7 @@ pub fn check<'a>(text: &'a str, default_source: Option<&'a Source>) -> Result<Pa
         if name == "source" {
             source = Some(check_source(value)?);
         } else if let Some(list) = LISTS.iter().position(|known| *known == name) {
-            check_list(list, value).map_err(|error| in_member(&name, &error))?;
+            check_list(list, value).map_err(|error| in_member(&name, value, &error))?;
             lists[list] = Some(value);
         } else if name == "id" {
             return Err("the member `id` is reserved: the id of an entry is the name of its file".into());
@@ -190,11 +190,12 @@ fn check_source(value: &str) -> Result<SourceText<'_>, String> {
         range: (u64, u64),
     }
     let Checked { segment_id, range: (start, end) } =
-        serde_json::from_str(value).map_err(|error| in_member("source", &error))?;
+        serde_json::from_str(value).map_err(|error| in_member("source", value, &error))?;
     if start > end {
         return Err("in `source`: the range ends before it starts".into());
     }
-    let Members(mut members) = serde_json::from_str(value).map_err(|error| in_member("source", &error))?;
+    let Members(mut members) =
+        serde_json::from_str(value).map_err(|error| in_member("source", value, &error))?;
     for (name, _) in &mut members {
         if name == "session_id" {
             *name = Cow::Borrowed("segment_id");
@@ -241,7 +242,11 @@ fn check_list(list: usize, value: &str) -> Result<(), serde_json::Error> {
 }
 
 /// The position that serde_json reports is one within the member, and would mislead.
-fn in_member(name: &str, error: &serde_json::Error) -> String {
+fn in_member(name: &str, value: &str, error: &serde_json::Error) -> String {
+    // serde_json has no word of its own for half a pair.
+    if let Err(malformed) = json::append(&mut String::new(), value, Layout::Compact) {
+        return format!("in `{name}`: {}", malformed.describe());
+    }
     let message = error.to_string();
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
     format!("in `{name}`: {message}")

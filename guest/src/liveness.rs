@@ -77,13 +77,10 @@ pub fn judge_record(
     here: &Identity,
     system: &impl System,
 ) -> Verdict {
-    if let Some(verdict) = judge_impossible(record.pid) {
-        return verdict;
-    }
     let Some(scope) = &record.scope else {
         return judge_original(record, system);
     };
-    let verdict = match relation(&NameParts::of(scope), &NameParts::of(&here.scope)) {
+    let verdict = match relation_of(record.pid, &NameParts::of(scope), &NameParts::of(&here.scope)) {
         Relation::Same => {
             let start = record.process_start.as_deref().map_or_else(|| UNKNOWN_PART.into(), name_part);
             let verdict = judge_here(record.pid, &start, &system.inspect(record.pid));
@@ -97,6 +94,7 @@ pub fn judge_record(
                 _ => verdict,
             }
         }
+        Relation::Nowhere => no_process(record.pid),
         Relation::EarlierBoot => Verdict::Dead("its machine was restarted since".into()),
         Relation::Elsewhere(place) => Verdict::Unknown(place.into()),
     };
@@ -111,11 +109,9 @@ pub fn judge_flag(
     system: &impl System,
     lease: impl FnOnce() -> Lease,
 ) -> Verdict {
-    if let Some(verdict) = judge_impossible(flag.pid) {
-        return verdict;
-    }
-    match relation(&flag.scope(), &NameParts::of(&here.scope)) {
+    match relation_of(flag.pid, &flag.scope(), &NameParts::of(&here.scope)) {
         Relation::Same => judge_here(flag.pid, flag.process_start(), &system.inspect(flag.pid)),
+        Relation::Nowhere => no_process(flag.pid),
         Relation::EarlierBoot => Verdict::Dead("its machine was restarted since".into()),
         Relation::Elsewhere(place) => settle_by_lease(Verdict::Unknown(place.into()), lease()),
     }
@@ -137,8 +133,21 @@ enum Relation {
     Same,
     /// The same machine before it was restarted.
     EarlierBoot,
+    /// No system has such process ids, so there is no need to know which system it is.
+    Nowhere,
     /// Process ids mean nothing here.
     Elsewhere(&'static str),
+}
+
+fn relation_of(pid: u32, theirs: &NameParts, ours: &NameParts) -> Relation {
+    match relation(theirs, ours) {
+        Relation::Elsewhere(_) if pid == 0 || i32::try_from(pid).is_err() => Relation::Nowhere,
+        other => other,
+    }
+}
+
+fn no_process(pid: u32) -> Verdict {
+    Verdict::Dead(format!("there is no process {pid}"))
 }
 
 fn relation(theirs: &NameParts, ours: &NameParts) -> Relation {
@@ -163,16 +172,10 @@ fn relation(theirs: &NameParts, ours: &NameParts) -> Relation {
     })
 }
 
-/// No system has such process ids, so there is no need to know which system it is.
-fn judge_impossible(pid: u32) -> Option<Verdict> {
-    let impossible = pid == 0 || i32::try_from(pid).is_err();
-    impossible.then(|| Verdict::Dead(format!("no process can have the id {pid}")))
-}
-
 /// Judges a process of the own scope.
 fn judge_here(pid: u32, recorded_start: &str, evidence: &Evidence) -> Verdict {
     match evidence.state {
-        ProcessState::Absent => Verdict::Dead(format!("there is no process {pid}")),
+        ProcessState::Absent => no_process(pid),
         ProcessState::Zombie => Verdict::Dead(format!("process {pid} has ended and is a zombie")),
         ProcessState::Running => {
             let start = name_part(&evidence.start);

@@ -169,9 +169,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let record = LockRecord::new(&me, &options.pod_name, self.system.now(), token, options.lease_seconds);
         let flag = FlagName::new(&me, token);
         // Step 1. Nothing is synchronised: after a crash of the machine every owner is dead anyway.
-        if let Err(error) = create_whole(&owners, flag.as_str(), &record.to_file(), Durability::None) {
-            let error = Error::io("raise the owner flag", owners_path(flag.as_str()), &error);
-            return Err(retreat(&staging, &owners, &flag, error));
+        if let Err(failed) = create_whole(&owners, flag.as_str(), &record.to_file(), Durability::None) {
+            let error = Error::io("raise the owner flag", owners_path(flag.as_str()), &failed);
+            // A flag that exists is that of an earlier attempt with this token.
+            let exists = failed.kind == FsErrorKind::Exists;
+            return Err(if exists { error } else { retreat(&staging, &owners, &flag, error) });
         }
         let attempt =
             Attempt { system: &self.system, staging: &staging, owners: &owners, me: &me, flag: &flag };

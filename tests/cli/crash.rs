@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Random moments that can be had again: `CONSOLIDATION_TEST_SEED`, printed by a test that fails.
-struct Moments(u64);
+pub(super) struct Moments(u64);
 
 impl Moments {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let seed = match std::env::var("CONSOLIDATION_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
             Some(seed) => seed,
             None => {
@@ -26,7 +26,7 @@ impl Moments {
     }
 
     /// Xorshift, which is random enough.
-    fn next(&mut self, below: Duration) -> Duration {
+    pub(super) fn next(&mut self, below: Duration) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

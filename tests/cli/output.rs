@@ -113,12 +113,12 @@ fn help_of_run() {
           --max-bytes <B>    Take entries of at most so many bytes, but at least one; the rest waits
       -h, --help             Print help
 
-    CMD gets the entries as JSON Lines on standard input, oldest first: {"id": ..., "source": ..., ...}.
-    Exit status 0 says that it has dealt with all of them, also if it did not read them all: they are
-    deleted. Any other status, or a signal, keeps them: the next run gets them again. So does a crash at
-    any
-    moment, also one between the command's end and the deletes; CMD must bear to see an entry twice.
-    SIGINT, SIGTERM and SIGHUP are passed on to CMD; a second one kills it.
+    CMD gets the entries as JSON Lines on standard input, oldest first:
+    {"id": ..., "source": ..., ...}. Exit status 0 says that it has dealt with all of them, also if
+    it did not read them all: they are deleted. Any other status, or a signal, keeps them: the next
+    run gets them again. So does a crash at any moment, also one between the command's end and the
+    deletes; CMD must bear to see an entry twice. SIGINT, SIGTERM and SIGHUP are passed on to CMD; a
+    second one kills it.
     "#);
 }
 

@@ -1,8 +1,15 @@
 //! Signals for `consolidate run` and its command.
 
+use super::crash::Moments;
 use super::process::{Program, wait_until};
+use super::race::GUARDED;
 use crate::support::TestWorkspace;
 use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::thread;
+use std::time::Instant;
 
 #[test]
 fn signal_reaches_the_command_and_the_entries_stay() {
@@ -84,6 +91,35 @@ fn pending_input_does_not_keep_an_interrupted_command() {
     assert!(ran.err.contains("signal 15"), "{}", ran.err);
     assert_eq!(workspace.ids(), ids);
     workspace.assert_nothing_left();
+}
+
+#[test]
+fn signal_at_any_moment_leaves_nothing_behind() {
+    let mut moments = Moments::new();
+    let workspace = TestWorkspace::new();
+    let begun = Instant::now();
+    let mut staged = workspace.stage(3);
+    workspace.run_shell(&[], GUARDED).run().exits(0);
+    let longest = begun.elapsed();
+    for _ in 0..40 {
+        staged.extend(workspace.stage(1));
+        let mut running = workspace.run_shell(&[], GUARDED).start();
+        thread::sleep(moments.next(longest));
+        if !running.has_ended() {
+            running.signal(Signal::TERM);
+        }
+        let ran = running.finish();
+        // A signal that comes before there is anything to release ends it at once.
+        let ended_at_once = ran.status.signal() == Some(Signal::TERM.as_raw());
+        assert!(ended_at_once || matches!(ran.status.code(), Some(0 | 70)), "{ran:?}");
+        workspace.assert_nothing_left();
+        // The command may have been interrupted while it had the guard.
+        let _ = fs::remove_dir(workspace.root().join("guard"));
+    }
+    workspace.run_shell(&[], GUARDED).run().exits(0);
+    let consumed: BTreeSet<String> = workspace.text("consumed").lines().map(str::to_owned).collect();
+    assert_eq!(consumed, staged.into_iter().collect(), "an entry was lost");
+    assert_eq!(workspace.text("overlaps"), "");
 }
 
 /// As the first process of a container there is no default action for signals.

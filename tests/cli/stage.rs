@@ -110,10 +110,41 @@ fn byte_order_mark_carriage_returns_and_blank_lines_are_no_matter() {
 }
 
 #[test]
-fn pretty_objects_follow_each_other() {
+fn several_objects_over_many_lines_are_refused() {
     let workspace = TestWorkspace::new();
-    let ids = workspace.consolidate(["stage"]).input(PRETTY.repeat(3)).run().exits(0).lines();
-    assert_eq!(ids.len(), 3);
+    let ran = workspace.consolidate(["--json", "stage"]).input(PRETTY.repeat(3)).run().exits(65);
+    let second = PRETTY.lines().count() + 1;
+    assert_eq!(ran.json_error()["line"], second, "{}", ran.out);
+    assert_eq!(workspace.ids(), [] as [String; 0]);
+}
+
+/// Of one object the line of the mistake helps more than that of its beginning.
+#[test]
+fn mistake_in_an_object_over_many_lines_is_named_by_its_own_line() {
+    let workspace = TestWorkspace::new();
+    for (right, wrong, line) in
+        [("\"attempts\":", "\"attempts\" -", 7), ("[3, 9]", "[3, 9", 2), ("pass\"}]\n}", "pass\"}]\n]", 9)]
+    {
+        let input = PRETTY.replace(right, wrong);
+        assert_ne!(input, PRETTY);
+        let ran = workspace.consolidate(["--json", "stage"]).input(input).run().exits(65);
+        assert_eq!(ran.json_error()["line"], line, "{wrong}: {}", ran.out);
+    }
+    assert_eq!(workspace.ids(), [] as [String; 0]);
+}
+
+#[test]
+fn cut_off_line_is_told_from_an_object_over_many_lines() {
+    let workspace = TestWorkspace::new();
+    for (input, line) in [
+        (format!("{{\"source\":\n{}\n{}\n", payload(1), payload(2)), 1),
+        (format!("{}\n{{\"source\":\n{}\n", payload(1), payload(2)), 2),
+        (format!("{}\n{}\n{{\"source\":", payload(1), payload(2)), 3),
+    ] {
+        let ran = workspace.consolidate(["--json", "stage"]).input(input).run().exits(65);
+        assert_eq!(ran.json_error()["line"], line, "{}", ran.out);
+    }
+    assert_eq!(workspace.ids(), [] as [String; 0]);
 }
 
 #[test]
@@ -136,11 +167,11 @@ const BAD: &[(&str, &str)] = &[
     ("null", "object"),
     ("\"text\"", "object"),
     ("17", "object"),
-    (r#"{"source":{"segment_id":"s","range":[0,1]},}"#, "trailing comma"),
+    (r#"{"source":{"segment_id":"s","range":[0,1]},}"#, "key"),
     (
         r#"{"source":{"segment_id":"s","range":[0,1]}, // why not
        }"#,
-        "expected",
+        "key",
     ),
     ("{'source':{'segment_id':'s','range':[0,1]}}", "string"),
     (r#"{"source":{"segment_id":"s","range":[0,1]},"n":NaN}"#, "expected"),
@@ -149,10 +180,10 @@ const BAD: &[(&str, &str)] = &[
     (r#"{"source":{"segment_id":"s","range":[0,1]},"n":01}"#, "number"),
     (r#"{"source":{"segment_id":"s","range":[0,1]},"text":"\ud800"}"#, "surrogate"),
     (r#"{"source":{"segment_id":"s","range":[0,1]},"text":"\udc00\ud83d"}"#, "surrogate"),
-    (r#"{"source":{"segment_id":"\ud800","range":[0,1]}}"#, "surrogate"),
+    (r#"{"source":{"segment_id":"\ud800","range":[0,1]}}"#, "source"),
     (
         r#"{"source":{"segment_id":"s","range":[0,1]},"attempts":[{"action":"\udfff","result":"","succeeded":true}]}"#,
-        "surrogate",
+        "attempts",
     ),
     ("{\"source\":{\"segment_id\":\"a\u{1}b\",\"range\":[0,1]}}", "control character"),
     (r#"{"source":{"segment_id":"s","range":[2,1]}}"#, "range"),

@@ -128,9 +128,12 @@ fn one_live_process_holds_and_none_is_locked_out() {
 fn full() {
     assert_holds("3 contenders, 2 rounds", Model::new(&[(OURS, 2); 3], &CLAIMS));
     assert_holds("2 contenders, 4 rounds", Model::new(&[(OURS, 4); 2], &CLAIMS));
-    assert_holds("3 contenders, 2 rounds, without hard links", Model::new(&[(WITHOUT_LINKS, 2); 3], &CLAIMS));
-    let without_faults = Model::new(&[(PATIENT, 3); 3], &[Claim::NotEverybodyRefused]).without_faults();
-    assert_holds("3 patient contenders, 3 rounds", without_faults);
+    let contenders = [(WITHOUT_LINKS, 2), (WITHOUT_LINKS, 2), (WITHOUT_LINKS, 1)];
+    assert_holds("3 contenders without hard links, 2, 2 and 1 rounds", Model::new(&contenders, &CLAIMS));
+    let without_faults =
+        Model::new(&[(PATIENT, 3), (PATIENT, 2), (PATIENT, 2)], &[Claim::NotEverybodyRefused])
+            .without_faults();
+    assert_holds("3 patient contenders, 3, 2 and 2 rounds", without_faults);
     let beside = [(OURS, 2), (OURS, 2), (ORIGINAL, 3)];
     assert_holds("2 contenders beside an original writer", Model::new(&beside, &[Claim::DecidesRightly]));
 }

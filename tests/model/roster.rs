@@ -63,14 +63,12 @@ pub(super) enum Step {
     ReadLockAgain { judged: Option<Attempt> },
     /// 4: unlink the lock. `of_living`: it was another's, who lives, when that was decided.
     UnlinkLock { of_living: bool },
+    /// 3 without hard links: make sure that there is no lock.
+    FindNoLock,
     /// 3 without hard links: write a copy of the record.
     WriteCopy,
-    /// 3 without hard links: create the lock exclusively, empty.
-    CreateLock,
-    /// 3 without hard links: rename the copy over it.
+    /// 3 without hard links: rename the copy to the lock, over whatever is there.
     RenameCopy,
-    /// 3 without hard links, or abandon: remove the copy.
-    RemoveCopy { abandoned: bool },
     /// Hold: rewrite the lock, or begin to release it.
     Hold,
     /// Hold: look whether the lock is still the own one.
@@ -86,6 +84,8 @@ pub(super) enum Step {
     Abandon,
     /// Abandon: unlink the lock.
     AbandonLock,
+    /// Abandon: remove the copy.
+    AbandonCopy,
     /// Lower the flag.
     LowerFlag,
 }
@@ -112,15 +112,7 @@ impl Step {
 
     /// Has the attempt yet to be abandoned if this step fails or traps?
     pub(super) fn can_fail(self) -> bool {
-        !matches!(
-            self,
-            Step::Abandon | Step::AbandonLock | Step::RemoveCopy { abandoned: true } | Step::LowerFlag
-        )
-    }
-
-    /// Is the contender between creating the lock and putting its record there?
-    pub(super) fn writes_the_lock(self) -> bool {
-        self == Step::RenameCopy
+        !matches!(self, Step::Abandon | Step::AbandonLock | Step::AbandonCopy | Step::LowerFlag)
     }
 
     pub(super) fn renamed(self, to: &Renaming) -> Self {
@@ -171,9 +163,9 @@ impl Step {
             Step::ReadLockAgain { .. } => "reads the lock again",
             Step::UnlinkLock { .. } => "unlinks the lock",
             Step::WriteCopy => "writes a copy",
-            Step::CreateLock => "creates the lock, if there is none",
-            Step::RenameCopy => "renames its copy over the lock",
-            Step::RemoveCopy { .. } => "removes its copy",
+            Step::FindNoLock => "looks for the lock once more",
+            Step::RenameCopy => "renames its copy to the lock",
+            Step::AbandonCopy => "removes its copy",
             Step::Hold if choice == Choice::Rewrite => "begins to rewrite the lock",
             Step::Hold => "begins to release",
             Step::CheckBeforeRewrite | Step::CheckBeforeRelease | Step::Abandon => "looks whose the lock is",
@@ -257,7 +249,7 @@ impl Step {
             }
             (Step::ReadLock, _) => match world.disk.lock {
                 None if rules.links => Step::Link,
-                None => Step::WriteCopy,
+                None => Step::FindNoLock,
                 Some(lock) if lock.record == Some(me) => Step::Hold,
                 // What can't be read is stale when it has not changed for a grace time, in which a
                 // writer that lives is taken to get from truncating a file to writing it.
@@ -286,13 +278,10 @@ impl Step {
                 world.disk.lock = None;
                 again(rules)
             }
+            (Step::FindNoLock, _) if world.disk.lock.is_none() => Step::WriteCopy,
+            (Step::FindNoLock, _) => again(rules),
             (Step::WriteCopy, _) => {
                 world.disk.copies = world.disk.copies.with(me);
-                Step::CreateLock
-            }
-            (Step::CreateLock, _) if world.disk.lock.is_some() => Step::RemoveCopy { abandoned: false },
-            (Step::CreateLock, _) => {
-                world.disk.lock = Some(Lock { file: me, record: None });
                 Step::RenameCopy
             }
             (Step::RenameCopy, _) => {
@@ -316,9 +305,9 @@ impl Step {
                 world.disk.lock = None;
                 abandoned(world, me)
             }
-            (Step::RemoveCopy { abandoned }, _) => {
+            (Step::AbandonCopy, _) => {
                 world.disk.copies = world.disk.copies.without(me);
-                if abandoned { Step::LowerFlag } else { again(rules) }
+                Step::LowerFlag
             }
             (Step::Release, _) => {
                 world.disk.lock = None;
@@ -358,7 +347,7 @@ fn again(rules: Rules) -> Step {
 
 /// The lock is not, or no longer, that of an attempt that is abandoned. What else is there of it?
 fn abandoned(world: &World, me: Attempt) -> Step {
-    if world.disk.copies.contains(me) { Step::RemoveCopy { abandoned: true } } else { Step::LowerFlag }
+    if world.disk.copies.contains(me) { Step::AbandonCopy } else { Step::LowerFlag }
 }
 
 /// The lock is to be unlinked. Is that right at this moment?

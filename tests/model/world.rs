@@ -114,11 +114,8 @@ impl World {
     /// Is somebody between truncating the lock and writing it?
     pub(super) fn lock_is_being_written(&self) -> bool {
         let Some(Lock { file, record: None }) = self.disk.lock else { return false };
-        (0..CONTENDERS).any(|contender| match self.contenders[contender].step {
-            Step::Naive(step) => step == naive::Step::Write { file },
-            Step::Roster(step) => step.writes_the_lock() && self.attempt(contender) == Some(file),
-            Step::Idle => false,
-        })
+        let write = Step::Naive(naive::Step::Write { file });
+        self.contenders.iter().any(|contender| contender.step == write)
     }
 
     /// Would it be wrong to unlink the lock?

@@ -102,17 +102,18 @@ fn split(text: &str) -> Result<Vec<Payload<'_>>, Failure> {
     }
     match is_json(text) {
         Ok(()) => Ok(vec![Payload { line, text: text.trim() }]),
-        // Other lines are whole objects: so these are JSON Lines, and the first of them is cut off.
-        Err(_)
-            if lines
-                .skip(1)
-                .any(|payload| payload.text.starts_with('{') && is_json(payload.text).is_ok()) =>
-        {
+        // All other lines are whole objects: so these are JSON Lines, and the first one is cut off.
+        Err(_) if all_are_objects(lines.skip(1)) => {
             Err(is_json(first)
                 .map_or_else(|error| malformed(line, &error), |()| malformed_at(line, "cut off")))
         }
         Err(error) => Err(malformed(error.line() as u64, &error)),
     }
+}
+
+fn all_are_objects<'a>(lines: impl Iterator<Item = Payload<'a>>) -> bool {
+    let mut lines = lines.peekable();
+    lines.peek().is_some() && lines.all(|line| line.text.starts_with('{') && is_json(line.text).is_ok())
 }
 
 fn is_json(text: &str) -> Result<(), serde_json::Error> {
