@@ -130,6 +130,7 @@ enum Found {
     Unreadable {
         reason: String,
         content: Vec<u8>,
+        modified: Option<Time>,
         changed: Changed,
     },
     NotAFile(Kind),
@@ -376,14 +377,17 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
                         took_over = Some(Takeover::Stale(holder.owner, holder.reason));
                     }
                 }
-                Found::Unreadable { reason, content, changed } => {
-                    let settled = match changed {
-                        Changed::LongAgo => read_lock(self.staging)?.as_ref() == Some(&content),
+                Found::Unreadable { reason, content, modified, changed } => {
+                    let waited = match changed {
+                        Changed::LongAgo => true,
                         Changed::Lately => false,
-                        Changed::CantTell => self.stays(&content)?,
+                        Changed::CantTell => self.stays(&content, modified)?,
                     };
-                    if !settled {
-                        return Err(refusal(Found::Unreadable { reason, content, changed: Changed::Lately }));
+                    // The second look. Not at the content alone: a writer of the original format that
+                    // begins anew on an empty file leaves it as empty as it was.
+                    if !waited || !self.is_still(&content, modified)? {
+                        let changed = Changed::Lately;
+                        return Err(refusal(Found::Unreadable { reason, content, modified, changed }));
                     }
                     unlink_lock(self.staging)?;
                     took_over = Some(Takeover::Unreadable(reason, excerpt(&content)));
@@ -459,15 +463,27 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
     }
 
     /// Does the lock file stay as it is for the grace time?
-    fn stays(&self, content: &[u8]) -> Result<bool> {
+    fn stays(&self, content: &[u8], modified: Option<Time>) -> Result<bool> {
         const STEP_MS: u32 = 250;
         for _ in 0..UNREADABLE_GRACE_SECONDS * 1_000 / STEP_MS {
             self.system.sleep_ms(STEP_MS);
-            if read_lock(self.staging)?.as_deref() != Some(content) {
+            if !self.is_still(content, modified)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Is the lock file as it was, in content and in time?
+    fn is_still(&self, content: &[u8], modified: Option<Time>) -> Result<bool> {
+        if read_lock(self.staging)?.as_deref() != Some(content) {
+            return Ok(false);
+        }
+        match self.staging.stat(LOCK) {
+            Ok(stat) => Ok(stat.modified == modified),
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look at the lock", LOCK_PATH, &error)),
+        }
     }
 
     /// Another contender is before us, and the lock itself is not there yet.
@@ -680,7 +696,7 @@ fn look<D: Dir, S: System>(
                 (Some(modified), Some(now)) if modified <= now.plus_seconds(1) => Changed::Lately,
                 _ => Changed::CantTell,
             };
-            return Ok(Found::Unreadable { reason, content, changed });
+            return Ok(Found::Unreadable { reason, content, modified: stat.modified, changed });
         }
     };
     if own.is_some_and(|own| record.token.as_deref() == Some(own.to_string().as_str())) {

@@ -72,21 +72,23 @@ fn failing_command_keeps_the_entries() {
         (&["."], "exited with status 126"),
     ];
     fs::write(workspace.root().join("not-executable"), "").expect("a file");
+    // A directory in the path that may not be searched would be another error.
+    let with_path = |program: Program| program.env("PATH", "/usr/bin:/bin");
     for (command, how) in cases {
-        let ran = workspace.consolidate(["run", "--"]).args(*command).run().exits(70);
+        let ran = with_path(workspace.consolidate(["run", "--"]).args(*command)).run().exits(70);
         assert_eq!(ran.out, "");
         assert!(ran.err.contains(how), "{command:?}: {}", ran.err);
         assert_eq!(workspace.ids(), ids, "{command:?}");
         workspace.assert_nothing_left();
 
-        let error =
-            workspace.consolidate(["run", "--json", "--"]).args(*command).run().exits(70).json_error();
+        let program = with_path(workspace.consolidate(["run", "--json", "--"]).args(*command));
+        let error = program.run().exits(70).json_error();
         assert_eq!(error["code"], "consolidator_failed");
         assert_eq!(error["run"]["entries"], 2);
     }
     let ran = workspace.run_shell(&[], "exit 3").run().exits(70);
     assert_snapshot!(ran.err, @"consolidate: the command exited with status 3; 2 entries of this run stay staged");
-    let ran = workspace.consolidate(["run", "--", "no-such-command-anywhere"]).run().exits(70);
+    let ran = with_path(workspace.consolidate(["run", "--", "no-such-command-anywhere"])).run().exits(70);
     assert_snapshot!(ran.err, @"
     consolidate: cannot run no-such-command-anywhere: No such file or directory (os error 2)
     consolidate: the command exited with status 127: is it installed, and spelled right?; 2 entries of this run stay staged

@@ -20,6 +20,9 @@
 //! they are *patient*, contenders that meet go or wait just as they like, which covers every order of
 //! the names of flags and every waiting time.
 //!
+//! Left out: forced unlock, which may break a live lock on purpose; the renewal of a lease, which changes
+//! no byte; and that a look at the lock is a `stat` and a read, here one step.
+//!
 //! # What is claimed
 //!
 //! See [`Claim`]. That a newcomer acquires is tried out in every single state: everybody is taken to be
