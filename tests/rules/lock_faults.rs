@@ -569,3 +569,30 @@ fn process_killed_at_any_step_is_succeeded_and_loses_nothing() {
         }
     }
 }
+
+/// The content alone does not tell: an empty file that is truncated once more is as empty as it was.
+#[test]
+fn unreadable_lock_that_is_begun_anew_before_the_second_look_is_left_to_its_writer() {
+    let workspace = TestWorkspace::with_staging();
+    workspace.put(".consolidation.lock", "");
+    set_age(&workspace.lock(), 60);
+    let path = workspace.lock();
+    let mut looks = 0;
+    let faults = Faults::by(move |_, call| {
+        if call.op == Op::Stat && call.path == LOCK_PATH {
+            looks += 1;
+            if looks == 2 {
+                // The writer truncates the file and is about to write its record.
+                fs::write(&path, "").expect("truncated");
+            }
+        }
+        Fault::Pass
+    });
+    let error = workspace
+        .open_faulty(&World::new().start(OWN), &faults)
+        .acquire(&options())
+        .expect_err("its writer is at work");
+    assert_eq!(error.code, ErrorCode::InUse);
+    assert_eq!(workspace.lock_bytes().as_deref(), Some(&b""[..]));
+    assert_eq!(workspace.owners(), [] as [String; 0]);
+}
