@@ -54,7 +54,7 @@ fn documents_of_a_run() {
     assert_snapshot!(ran.out, @r#"{"entries":2,"failed":[],"left":1,"missing":0,"outcome":"consolidated","removed":2,"unusable":[{"name":"broken.json","reason":"the name is not a lower-case UUIDv7 and .json"}]}"#);
     ran.json();
     let ran = workspace.run_shell(&["--json"], "exit 3").run().exits(70);
-    assert_snapshot!(ran.out, @r#"{"error":{"code":"consolidator_failed","exit":70,"message":"the command exited with status 3; 1 entry of this run stay staged","run":{"entries":1,"how":"exited with status 3","outcome":"failed"}}}"#);
+    assert_snapshot!(ran.out, @r#"{"error":{"code":"consolidator_failed","exit":70,"message":"the command exited with status 3; 1 entry of this run stays staged","run":{"entries":1,"how":"exited with status 3","outcome":"failed"}}}"#);
     ran.json_error();
 }
 
@@ -150,11 +150,11 @@ fn caps_take_the_oldest_and_leave_the_rest() {
     let size = fs::metadata(workspace.staged(&format!("{}.json", ids[2]))).expect("an entry").len();
     let cap = (2 * size + 1).to_string();
     let ran = workspace.run_shell(&["--max-bytes", &cap], "cat > lines").run().exits(0);
-    assert_eq!(ran.out, "consolidated 2 entries; 1 more wait for the next run\n");
+    assert_eq!(ran.out, "consolidated 2 entries; 1 more waits for the next run\n");
     // One is taken whatever its size: it would wait for ever.
     workspace.stage(1);
     let ran = workspace.run_shell(&["--max-bytes", "1"], "cat > lines").run().exits(0);
-    assert_eq!(ran.out, "consolidated 1 entry; 1 more wait for the next run\n");
+    assert_eq!(ran.out, "consolidated 1 entry; 1 more waits for the next run\n");
     let ran = workspace.run_shell(&["--max-bytes", "0", "--max-entries", "7"], "cat > lines").run().exits(0);
     assert_eq!(ran.out, "consolidated 1 entry\n");
 }

@@ -57,7 +57,11 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
             });
             output.result(&document, |out| match left {
                 0 => writeln!(out, "nothing to do: no usable entry is staged"),
-                _ => writeln!(out, "nothing to do: the caps leave no entry for this run; {left} wait"),
+                _ => writeln!(
+                    out,
+                    "nothing to do: the caps leave no entry for this run; {}",
+                    count(left, "waits", "wait")
+                ),
             })
         }
         Err(failure) => match lock.release_only() {
@@ -235,7 +239,10 @@ fn how_it_ended(status: ExitStatus) -> String {
 fn failed(how: &str, snapshot: &LockSnapshot<'_>) -> Failure {
     let entries = snapshot.len().unwrap_or_default();
     Failure::consolidator(
-        format!("the command {how}; {} of this run stay staged", count(entries, "entry", "entries")),
+        format!(
+            "the command {how}; {} staged",
+            count(entries, "entry of this run stays", "entries of this run stay")
+        ),
         json!({ "outcome": "failed", "how": how, "entries": entries }),
     )
 }
@@ -257,7 +264,7 @@ fn consolidated(
             write!(out, ", {} of them already gone", report.missing)?;
         }
         if left > 0 {
-            write!(out, "; {left} more wait for the next run")?;
+            write!(out, "; {} for the next run", count(left, "more waits", "more wait"))?;
         }
         writeln!(out)?;
         for failed in &report.failed {
