@@ -6,6 +6,7 @@ mod disk;
 mod hostile;
 mod list;
 mod lock;
+mod namespace;
 mod output;
 mod process;
 mod race;

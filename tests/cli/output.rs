@@ -109,6 +109,9 @@ fn help_of_run() {
           --json             Print one JSON document on standard output instead of text
           --wait <SECONDS>   Wait so long for the lock; without it a lock in use is an error at once
                              [default: 0]
+          --lease <SECONDS>  After how many seconds without a sign of life of this process those who
+                             can't look at it (in another container or on another machine) may take the
+                             lock over; 0: never [default: 60]
           --max-entries <N>  Take at most so many entries; the rest waits for the next run
           --max-bytes <B>    Take entries of at most so many bytes, but at least one; the rest waits
       -h, --help             Print help

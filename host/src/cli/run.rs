@@ -27,6 +27,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = parse_seconds)]
     wait: Duration,
 
+    /// After how many seconds without a sign of life of this process those who can't look at it
+    /// (in another container or on another machine) may take the lock over; 0: never
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    lease: u32,
+
     /// Take at most so many entries; the rest waits for the next run
     #[arg(long, value_name = "N")]
     max_entries: Option<u64>,
@@ -87,7 +92,9 @@ fn acquire(
     let pod = arguments.pod.clone().unwrap_or_else(default_pod_name);
     let mut announced = false;
     let mut interrupted = false;
-    let lock = workspace.acquire_within(&AcquireOptions::new(pod), arguments.wait, |error, pause| {
+    let lease = (arguments.lease > 0).then(|| Duration::from_secs(arguments.lease.into()));
+    let options = AcquireOptions { lease, ..AcquireOptions::new(pod) };
+    let lock = workspace.acquire_within(&options, arguments.wait, |error, pause| {
         if !announced {
             announced = true;
             output.note(format_args!("{error}; waiting up to {:?} for it", arguments.wait));
