@@ -192,6 +192,10 @@ impl wit_lock::GuestHeld for HeldState {
         Ok(self.workspace.record_command_group(&mut self.held.borrow_mut(), pgid)?)
     }
 
+    fn clean_up(&self, max_entries: u32) -> Result<wit_lock::ReleaseReport, wit::Error> {
+        Ok(self.held.borrow_mut().clean_up(max_entries)?.into())
+    }
+
     fn refresh(&self) -> Result<(), wit::Error> {
         Ok(self.held.borrow().refresh()?)
     }
@@ -292,6 +296,9 @@ impl From<Takeover> for wit_lock::Takeover {
             Takeover::Stale(owner, reason) => {
                 wit_lock::Takeover::Stale(wit_lock::StaleOwner { owner: owner.into(), reason })
             }
+            Takeover::Forced(owner, reason) => {
+                wit_lock::Takeover::Forced(wit_lock::StaleOwner { owner: owner.into(), reason })
+            }
             Takeover::Unreadable(reason, content) => {
                 wit_lock::Takeover::Unreadable(wit_lock::UnreadableLock { reason, content })
             }
@@ -304,6 +311,7 @@ impl From<ReleaseReport> for wit_lock::ReleaseReport {
         wit_lock::ReleaseReport {
             removed: report.removed,
             missing: report.missing,
+            left: report.left,
             failed: report
                 .failed
                 .into_iter()

@@ -58,7 +58,15 @@ enum SourceText<'a> {
 /// What is wrong with it, in words.
 pub fn check<'a>(text: &'a str, default_source: Option<&'a Source>) -> Result<Payload<'a>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let members: Members<'a> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let members: Members<'a> = serde_json::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        // A payload on one line is most often a line of many: its own line number would mislead.
+        match message.rsplit_once(" at line 1 column ") {
+            Some((words, _)) if error.column() == 0 => words.to_owned(),
+            Some((words, column)) => format!("{words} at column {column}"),
+            None => message,
+        }
+    })?;
     let mut source = None;
     let mut lists = [None; 4];
     let mut others = Vec::new();

@@ -123,6 +123,12 @@ fn settle_by_lease(verdict: Verdict, lease: Lease) -> Verdict {
             "{place} and has not renewed its lease of {} s",
             lease.seconds.unwrap_or_default()
         )),
+        Verdict::Unknown(place) => Verdict::Unknown(match lease.seconds {
+            Some(seconds) => {
+                format!("{place}; it counts as dead once it gave no sign of life for {seconds} s")
+            }
+            None => format!("{place}, and has no lease that could run out"),
+        }),
         other => other,
     }
 }

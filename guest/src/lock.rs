@@ -69,6 +69,8 @@ pub enum Takeover {
     Stale(Owner, String),
     /// A lock file that could not be read: why, and how it begins.
     Unreadable(String, String),
+    /// By force, the lock of an owner that is not proved to be dead, and what is known of it.
+    Forced(Owner, String),
 }
 
 /// The state of the lock.
@@ -106,6 +108,8 @@ pub struct ReleaseReport {
     pub missing: u64,
     /// Consumed entries that could not be deleted, and why.
     pub failed: Vec<(EntryId, String)>,
+    /// Consumed entries that are still to be deleted.
+    pub left: u64,
 }
 
 /// A lock that is held. Dropping it leaves the lock on disk.
@@ -264,12 +268,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let (removed, token) = match look(staging, &me, &self.system, None, now)? {
             Found::Nothing | Found::Ours => (None, None),
             Found::NotAFile(kind) => return Err(not_a_file_error(kind)),
-            Found::Held(holder) | Found::Unknown(holder) | Found::Stale(holder, _) => {
-                // The flag that belongs to this very lock goes with it.
-                let token = read_lock(staging)?
-                    .and_then(|content| LockRecord::parse(&content).ok())
-                    .and_then(|record| Token::parse(&record.token?));
-                (Some(Takeover::Stale(holder.owner, holder.reason)), token)
+            Found::Held(holder) | Found::Unknown(holder) => {
+                (Some(Takeover::Forced(holder.owner, holder.reason)), token_on_disk(staging)?)
+            }
+            Found::Stale(holder, _) => {
+                (Some(Takeover::Stale(holder.owner, holder.reason)), token_on_disk(staging)?)
             }
             Found::Unreadable { reason, content, .. } => {
                 (Some(Takeover::Unreadable(reason, excerpt(&content))), None)
@@ -500,7 +503,9 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
             Verdict::Unknown(place) | Verdict::Dead(place) => in_use(
                 "unreachable",
                 owner,
-                &format!("it was taking the lock; {place}, so nobody can tell from here whether it still is"),
+                &format!(
+                    "it was taking the lock, and nobody can tell from here whether it still is: {place}"
+                ),
             ),
         }
     }
@@ -522,14 +527,25 @@ impl<D: Dir> Held<D> {
     /// # Errors
     /// [`ErrorCode::LockLost`]; I/O errors. The earlier set is then in force, here and on disk.
     pub fn record_consumed(&mut self, ids: Vec<EntryId>, temporary: EntryId) -> Result<()> {
-        let texts = ids.iter().map(EntryId::to_string).collect();
-        let earlier = std::mem::replace(&mut self.record.consumed_ids, texts);
-        if let Err(error) = self.rewrite(temporary) {
-            self.record.consumed_ids = earlier;
-            return Err(error);
-        }
+        self.record_named(&ids, temporary)?;
         self.consumed = ids;
         Ok(())
+    }
+
+    /// Does the lock name just these entries?
+    fn names(&self, ids: &[EntryId]) -> bool {
+        self.record.consumed_ids.len() == ids.len()
+            && self.record.consumed_ids.iter().zip(ids).all(|(text, id)| EntryId::parse(text) == Some(*id))
+    }
+
+    fn record_named(&mut self, ids: &[EntryId], temporary: EntryId) -> Result<()> {
+        let texts = ids.iter().map(EntryId::to_string).collect();
+        let earlier = std::mem::replace(&mut self.record.consumed_ids, texts);
+        let rewritten = self.rewrite(temporary);
+        if rewritten.is_err() {
+            self.record.consumed_ids = earlier;
+        }
+        rewritten
     }
 
     /// Names the process group of the command that works for this owner and rewrites the lock.
@@ -581,18 +597,34 @@ impl<D: Dir> Held<D> {
     /// # Errors
     /// [`ErrorCode::LockLost`]: nothing was deleted. An I/O error of removing the lock itself: the
     /// entries are deleted.
-    pub fn release_with_cleanup(self) -> Result<ReleaseReport> {
+    pub fn release_with_cleanup(mut self) -> Result<ReleaseReport> {
         self.check_ours()?;
+        let report = self.delete_consumed(usize::MAX);
+        self.remove()?;
+        Ok(report)
+    }
+
+    /// Deletes at most so many of the consumed entries and keeps the lock.
+    ///
+    /// # Errors
+    /// [`ErrorCode::LockLost`]: nothing was deleted.
+    pub fn clean_up(&mut self, max_entries: u32) -> Result<ReleaseReport> {
+        self.still_ours()?;
+        Ok(self.delete_consumed(usize::try_from(max_entries).unwrap_or(usize::MAX)))
+    }
+
+    fn delete_consumed(&mut self, max: usize) -> ReleaseReport {
         let mut report = ReleaseReport::default();
-        for id in &self.consumed {
+        let rest = self.consumed.split_off(max.min(self.consumed.len()));
+        for id in std::mem::replace(&mut self.consumed, rest) {
             match self.staging.unlink(&id.file_name()) {
                 Ok(()) => report.removed += 1,
                 Err(error) if error.kind == FsErrorKind::NotFound => report.missing += 1,
-                Err(error) => report.failed.push((*id, error.to_string())),
+                Err(error) => report.failed.push((id, error.to_string())),
             }
         }
-        self.remove()?;
-        Ok(report)
+        report.left = self.consumed.len() as u64;
+        report
     }
 
     /// Deletes the lock and nothing else.
@@ -626,12 +658,16 @@ impl<D: Dir> Held<D> {
         }
     }
 
-    fn rewrite(&self, temporary: EntryId) -> Result<()> {
+    fn still_ours(&self) -> Result<()> {
         match carries(&self.staging, self.flag.token)? {
-            Carried::Ours => {}
-            Carried::Other => return Err(lost(owner_on_disk(&self.staging))),
-            Carried::Nothing => return Err(lost(None)),
+            Carried::Ours => Ok(()),
+            Carried::Other => Err(lost(owner_on_disk(&self.staging))),
+            Carried::Nothing => Err(lost(None)),
         }
+    }
+
+    fn rewrite(&self, temporary: EntryId) -> Result<()> {
+        self.still_ours()?;
         replace(&self.staging, &temporary.temporary_name(), LOCK, &self.record.to_file(), Durability::None)
             .map_err(|error| Error::io("rewrite the lock", LOCK_PATH, &error))
     }
@@ -646,13 +682,20 @@ impl<D: Dir, S: System> Workspace<D, S> {
         held.record_consumed(ids, self.new_id())
     }
 
-    /// [`Self::record_consumed`] with the ids of a snapshot. While the lock is held is also the time to
-    /// remove what killed writers left.
+    /// Writes the ids that a snapshot names into the lock, and sets those that were read for
+    /// [`Held::release_with_cleanup`] to delete: nothing is deleted that nobody saw. While the lock is
+    /// held is also the time to remove what killed writers left.
     ///
     /// # Errors
     /// As [`Held::record_consumed`].
     pub fn record_snapshot(&self, held: &mut Held<D>, snapshot: &mut Snapshot<D>) -> Result<()> {
-        self.record_consumed(held, snapshot.ids().to_vec())?;
+        // Most often nothing proved unusable, and there is nothing new to write the second time.
+        if held.names(snapshot.ids()) {
+            held.still_ours()?;
+        } else {
+            held.record_named(snapshot.ids(), self.new_id())?;
+        }
+        held.consumed = snapshot.read_ids().to_vec();
         snapshot.remove_old_temporaries(self.system.now());
         Ok(())
     }
@@ -725,6 +768,13 @@ fn read_lock<D: Dir>(staging: &D) -> Result<Option<Vec<u8>>> {
         Err(FsError { kind: FsErrorKind::NotFound, .. }) => Ok(None),
         Err(error) => Err(Error::io("read the lock", LOCK_PATH, &error)),
     }
+}
+
+/// The token that the lock on disk carries: the flag that belongs to this very lock has it too.
+fn token_on_disk<D: Dir>(staging: &D) -> Result<Option<Token>> {
+    Ok(read_lock(staging)?
+        .and_then(|content| LockRecord::parse(&content).ok())
+        .and_then(|record| Token::parse(&record.token?)))
 }
 
 /// Whose the lock on disk is.
@@ -898,7 +948,7 @@ fn refusal(found: Found) -> Error {
         Found::Held(Holder { owner, reason, .. }) => in_use("live", owner, &reason),
         Found::Unknown(Holder { owner, reason, .. }) => {
             let hint = format!(
-                "{reason}, so nobody can tell from here whether it lives; if it is gone for certain, remove the lock by force"
+                "nobody can tell from here whether it lives: {reason}. Wait for that, or, if it is gone for certain, remove the lock by force"
             );
             in_use("unreachable", owner, &hint)
         }

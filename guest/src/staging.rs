@@ -317,6 +317,11 @@ impl<D: Dir> Snapshot<D> {
         &self.ids
     }
 
+    /// Those of them that were read.
+    pub fn read_ids(&self) -> &[EntryId] {
+        &self.ids[..self.read]
+    }
+
     /// How many more were staged and exceed the caps.
     pub fn left(&self) -> u64 {
         self.left

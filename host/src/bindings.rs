@@ -86,7 +86,12 @@ impl From<lock::LockRecord> for plain::LockRecord {
 
 impl From<lock::ReleaseReport> for plain::ReleaseReport {
     fn from(report: lock::ReleaseReport) -> Self {
-        Self { removed: report.removed, missing: report.missing, failed: list(report.failed) }
+        Self {
+            removed: report.removed,
+            missing: report.missing,
+            failed: list(report.failed),
+            left: report.left,
+        }
     }
 }
 
@@ -95,6 +100,7 @@ impl From<lock::Takeover> for plain::Takeover {
         match takeover {
             lock::Takeover::Stale(owner) => Self::Stale(owner.into()),
             lock::Takeover::Unreadable(lock) => Self::Unreadable(lock.into()),
+            lock::Takeover::Forced(owner) => Self::Forced(owner.into()),
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::snapshot::{LockSnapshot, Snapshot};
 use crate::types::{AcquireOptions, ErrorCode, Limits, LockRecord, ReleaseReport, Takeover};
 use crate::workspace::{Answer, Shared, options, strings, token, whole_seconds};
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
@@ -34,7 +34,13 @@ pub(crate) struct Held {
     seat: Mutex<Option<Instance>>,
     token: String,
     lost: AtomicBool,
+    /// How many entries may be set to be deleted, at the most.
+    consumed: AtomicU64,
 }
+
+/// How many entries one call deletes. The lease is renewed between two calls, and none takes long
+/// enough to meet its time limit, however slow the disk.
+const CLEAN_UP_ENTRIES: u32 = 500;
 
 impl Lock {
     pub(crate) fn acquire(workspace: &Arc<Shared>, how: &AcquireOptions) -> Result<Lock, Error> {
@@ -62,6 +68,7 @@ impl Lock {
             seat: Mutex::new(Some(instance)),
             token,
             lost: AtomicBool::new(false),
+            consumed: AtomicU64::new(0),
         });
         let mut lock = Lock { path: workspace.root().join(path), took_over, registration: None, held };
         if let Some(lease) = how.lease {
@@ -91,6 +98,11 @@ impl Lock {
                 Ok(Ok(record))
             })
             .map(Into::into)
+    }
+
+    /// The workspace root.
+    pub fn root(&self) -> &Path {
+        self.held.workspace.root()
     }
 
     /// The lock file, absolute.
@@ -129,11 +141,15 @@ impl Lock {
         let ids = strings(ids);
         self.held.call("record the consumed entries", |store, component| {
             component.insomnia_consolidation_lock().held().call_record_consumed(store, resource, &ids)
-        })
+        })?;
+        self.held.consumed.store(ids.len() as u64, Ordering::Release);
+        Ok(())
     }
 
-    /// [`Lock::record_consumed`] with the ids that a snapshot of this lock names at this moment:
-    /// those that were read and proved unusable are not among them.
+    /// Writes the ids that a snapshot of this lock names at this moment into the lock file, and sets
+    /// those that were read by now for [`Lock::release_with_cleanup`] to delete: nothing is deleted
+    /// that nobody saw. Call it twice: before the entries are handed on, so that the lock names them,
+    /// and after the last batch was read.
     ///
     /// # Errors
     ///
@@ -142,10 +158,12 @@ impl Lock {
     pub fn record_snapshot(&self, snapshot: &LockSnapshot<'_>) -> Result<(), Error> {
         let resource = self.held.resource;
         // A handle of another instance means nothing in this one.
-        let snapshot = snapshot.resource_under(&self.held).ok_or(Error::ForeignSnapshot)?;
+        let read = snapshot.resource_under(&self.held).ok_or(Error::ForeignSnapshot)?;
         self.held.call("record the consumed entries", |store, component| {
-            component.insomnia_consolidation_lock().held().call_record_snapshot(store, resource, snapshot)
-        })
+            component.insomnia_consolidation_lock().held().call_record_snapshot(store, resource, read)
+        })?;
+        self.held.consumed.store(snapshot.len()?, Ordering::Release);
+        Ok(())
     }
 
     /// Names the process group of the command that works for this owner; none: there is none. The
@@ -165,12 +183,48 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`LockLost`](ErrorCode::LockLost) if the lock on disk is another's: nothing was deleted.
-    /// Any other error: the lock may still be on disk.
+    /// [`LockLost`](ErrorCode::LockLost) if the lock on disk is another's: nothing more was deleted
+    /// from the moment it was lost. Any other error: some of the consumed entries may be deleted, the
+    /// others come back in the next run, and the lock may still be on disk.
     pub fn release_with_cleanup(self) -> Result<ReleaseReport, Error> {
-        self.release("release the lock with cleanup", |lock, store, resource| {
-            lock.call_release_with_cleanup(store, resource)
-        })
+        const OPERATION: &str = "release the lock with cleanup";
+        let mut deleted = Vec::new();
+        while self.held.consumed.load(Ordering::Acquire) > u64::from(CLEAN_UP_ENTRIES) {
+            let resource = self.held.resource;
+            let report = self.held.call(OPERATION, |store, component| {
+                component.insomnia_consolidation_lock().held().call_clean_up(
+                    store,
+                    resource,
+                    CLEAN_UP_ENTRIES,
+                )
+            });
+            match report {
+                Ok(report) => {
+                    self.held.consumed.store(report.left, Ordering::Release);
+                    deleted.push(report);
+                }
+                // The release that follows says so, and takes down what is ours.
+                Err(error) if error.code() == ErrorCode::LockLost => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let root = self.held.workspace.root().display().to_string();
+        let mut report =
+            self.release(OPERATION, |lock, store, resource| lock.call_release_with_cleanup(store, resource))?;
+        for earlier in deleted {
+            report.removed += earlier.removed;
+            report.missing += earlier.missing;
+            report.failed.extend(earlier.failed.into_iter().map(Into::into));
+        }
+        for failed in &report.failed {
+            tracing::warn!(
+                %root,
+                id = failed.id,
+                reason = failed.reason,
+                "could not delete a consumed entry; it comes back in the next run"
+            );
+        }
+        Ok(report)
     }
 
     /// Deletes the lock and nothing else.
@@ -206,14 +260,6 @@ impl Lock {
                 // The guest's handle went with the call, so the instance holds nothing of ours.
                 if let Some(instance) = instance {
                     held.workspace.check_in(instance);
-                }
-                for failed in &report.failed {
-                    tracing::warn!(
-                        %root,
-                        id = failed.id,
-                        reason = failed.reason,
-                        "could not delete a consumed entry; it comes back in the next run"
-                    );
                 }
                 tracing::debug!(
                     %root,

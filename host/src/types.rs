@@ -202,14 +202,16 @@ pub enum Takeover {
     Stale(StaleOwner),
     /// A lock file that could not be read and did not change for a while.
     Unreadable(UnreadableLock),
+    /// By force, the lock of an owner that is not proved to be dead.
+    Forced(StaleOwner),
 }
 
-/// A dead owner.
+/// The owner of a lock that was removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StaleOwner {
     /// Who it was.
     pub owner: Owner,
-    /// Why it counts as dead.
+    /// Why it counts as dead, alive or unknown.
     pub reason: String,
 }
 
@@ -258,6 +260,8 @@ pub struct ReleaseReport {
     pub missing: u64,
     /// Entries that could not be deleted. They stay staged and come back in the next run.
     pub failed: Vec<FailedDelete>,
+    /// How many consumed entries are still to be deleted; 0 after a release.
+    pub left: u64,
 }
 
 /// An entry that could not be deleted.

@@ -235,15 +235,8 @@ impl Workspace {
                 component.insomnia_consolidation_lock().call_unlock(store, &options, force)
             })?
             .map(Takeover::from);
-        match &removed {
-            Some(takeover) if force => tracing::warn!(
-                root = %self.root().display(),
-                by = pod_name,
-                ?takeover,
-                "removed a lock by force"
-            ),
-            Some(takeover) => self.shared.report_takeover(takeover),
-            None => {}
+        if let Some(takeover) = &removed {
+            self.shared.report_takeover(takeover);
         }
         Ok(removed)
     }
@@ -380,6 +373,14 @@ impl Shared {
                 reason = lock.reason,
                 content = lock.content,
                 "removed an unreadable lock"
+            ),
+            Takeover::Forced(forced) => tracing::warn!(
+                %root,
+                owner_pid = forced.owner.pid,
+                owner_pod = forced.owner.pod_name,
+                started_at = forced.owner.started_at,
+                reason = forced.reason,
+                "removed by force the lock of an owner that is not proved to be dead"
             ),
         }
     }

@@ -54,7 +54,7 @@ fn documents_of_a_run() {
     assert_snapshot!(ran.out, @r#"{"entries":2,"failed":[],"left":1,"missing":0,"outcome":"consolidated","removed":2,"unusable":[{"name":"broken.json","reason":"the name is not a lower-case UUIDv7 and .json"}]}"#);
     ran.json();
     let ran = workspace.run_shell(&["--json"], "exit 3").run().exits(70);
-    assert_snapshot!(ran.out, @r#"{"error":{"code":"consolidator_failed","exit":70,"message":"the command exited with status 3; 1 entry of this run stays staged","run":{"entries":1,"how":"exited with status 3","outcome":"failed"}}}"#);
+    assert_snapshot!(ran.out, @r#"{"error":{"code":"consolidator_failed","exit":70,"message":"the command exited with status 3; 1 entry of this run stays staged","run":{"entries":1,"how":"exited with status 3","interrupted_by":null,"outcome":"failed","signal":null,"status":3}}}"#);
     ran.json_error();
 }
 
@@ -65,8 +65,8 @@ fn failing_command_keeps_the_entries() {
     let cases: &[(&[&str], &str)] = &[
         (&["sh", "-c", "cat > lines; exit 3"], "exited with status 3"),
         (&["sh", "-c", "exit 1"], "exited with status 1"),
-        (&["sh", "-c", "kill -9 $$"], "killed by signal 9"),
-        (&["sh", "-c", "kill -TERM $$"], "killed by signal 15"),
+        (&["sh", "-c", "kill -9 $$"], "killed by SIGKILL"),
+        (&["sh", "-c", "kill -TERM $$"], "killed by SIGTERM"),
         (&["no-such-command-anywhere"], "exited with status 127: is it installed"),
         (&["./not-executable"], "exited with status 126"),
         (&["."], "exited with status 126"),

@@ -53,7 +53,7 @@ fn entries_and_unusable_files_are_counted() {
     entries   2, 118 bytes, the oldest 2 d 3 h old
     unusable  4
               01968F2E-0000-7000-8000-000000000001.json: the name is not a lower-case UUIDv7 and .json
-              <id>.json: EOF while parsing a string at line 1 column 20
+              <id>.json: EOF while parsing a string at column 20
               <id>.json: it is a directory, not a regular file
               empty.json: the name is not a lower-case UUIDv7 and .json
     lock      free
@@ -148,7 +148,7 @@ fn owner_elsewhere_is_unknown_until_its_lease_is_over() {
     entries   0
     unusable  0
     lock      held as far as can be told from here, by pid <pid> (pod "pod-far") since <time>
-              it runs on another machine; it took 1 entry
+              it runs on another machine; it counts as dead once it gave no sign of life for 60 s; it took 1 entry
     "#);
     assert_eq!(lock(&workspace)["state"], "unknown");
     set_age(&workspace.lock(), 70);

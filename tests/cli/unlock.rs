@@ -52,7 +52,7 @@ fn live_owner_is_refused_and_loses_by_force() {
     let ran = holder.finish().exits(75);
     assert_snapshot!(tidy(&ran.err, &workspace), @r#"
      WARN lost the lock: the one on disk is not ours root=<root> reason="consolidation lock _staging/.consolidation.lock is no longer ours: it is gone or can't be read; no entry was deleted, run the consolidation again"
-    consolidate: cannot release the lock with cleanup in <root>: consolidation lock _staging/.consolidation.lock is no longer ours: it is gone or can't be read; no entry was deleted, run the consolidation again
+    consolidate: cannot record the consumed entries in <root>: consolidation lock _staging/.consolidation.lock is no longer ours: it is gone or can't be read; no entry was deleted, run the consolidation again
     "#);
     assert_eq!(workspace.ids(), ids, "who lost the lock deletes nothing");
     workspace.assert_nothing_left();
@@ -82,9 +82,9 @@ fn unknown_owner_is_refused_and_removed_by_force() {
     let workspace = TestWorkspace::new();
     workspace.put(".consolidation.lock", foreign_record());
     let ran = workspace.consolidate(["unlock"]).run().exits(75);
-    assert_snapshot!(tidy(&ran.err, &workspace), @r#"consolidate: cannot remove the lock in <root>: consolidation lock held by unreachable pid <pid> (pod "pod-far") since <time>: it runs on another machine, so nobody can tell from here whether it lives; if it is gone for certain, remove the lock by force; wait with `run --wait SECONDS`, look with `status`, clear with `unlock`"#);
+    assert_snapshot!(tidy(&ran.err, &workspace), @r#"consolidate: cannot remove the lock in <root>: consolidation lock held by unreachable pid <pid> (pod "pod-far") since <time>: nobody can tell from here whether it lives: it runs on another machine; it counts as dead once it gave no sign of life for 60 s. Wait for that, or, if it is gone for certain, remove the lock by force; `run --wait SECONDS` waits for it, `status` shows it"#);
     let ran = workspace.consolidate(["unlock", "--force"]).run().exits(0);
-    assert_snapshot!(tidy(&ran.out, &workspace), @r#"removed the lock of pid <pid> (pod "pod-far"), taken <time>: it runs on another machine"#);
+    assert_snapshot!(tidy(&ran.out, &workspace), @r#"removed by force the lock of pid <pid> (pod "pod-far"), taken <time>, whose command was not stopped: it runs on another machine; it counts as dead once it gave no sign of life for 60 s"#);
     workspace.assert_nothing_left();
 }
 

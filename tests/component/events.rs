@@ -2,7 +2,7 @@
 //! call is a warning with its particulars, and an ordinary run warns of nothing.
 
 use super::patched::{Component, STAGING, trap};
-use super::{POD, open, open_with, payload, payloads, refused};
+use super::{POD, open, open_with, payload, payloads, read_all, refused};
 use crate::support::{TestWorkspace, original_record, set_age};
 use consolidation_host::{ErrorCode, Limits, Runtime};
 use std::collections::BTreeMap;
@@ -155,8 +155,8 @@ fn forced_unlock_warns_of_who_and_whose() {
     let workspace = open(&place);
     drop(workspace.acquire("pod-a").expect("the lock is free"));
     let event = warning(|| assert!(workspace.unlock(POD, true).expect("by force").is_some()));
-    assert_eq!(event.field("by"), POD);
-    assert!(event.field("takeover").contains("pod-a"), "{event:?}");
+    assert_eq!(event.field("owner_pod"), "pod-a");
+    assert!(event.field("reason").contains("runs"), "{event:?}");
 }
 
 #[test]
@@ -183,6 +183,7 @@ fn ordinary_runs_and_refusals_warn_of_nothing() {
             assert!(lock.took_over().is_none());
             refused(workspace.acquire(POD), ErrorCode::InUse);
             let snapshot = lock.snapshot(Limits::default()).expect("taken");
+            read_all(&snapshot);
             lock.record_snapshot(&snapshot).expect("recorded");
             drop(snapshot);
             let report = lock.release_with_cleanup().expect("it is released");

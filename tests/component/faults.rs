@@ -2,7 +2,7 @@
 //! don't fit.
 
 use super::patched::{Component, LOCK, STAGING, endless_loop, greed, trap};
-use super::{POD, open, open_with, payload, payloads, refused, tree, wait_until};
+use super::{POD, open, open_with, payload, payloads, read_all, refused, tree, wait_until};
 use crate::support::{MINIMAL, TestWorkspace};
 use consolidation_host::{AcquireOptions, Error, ErrorCode, Limits, LockStatus, Runtime, RuntimeBuilder};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -155,6 +155,7 @@ fn deadline_is_that_of_one_call() {
     thread::sleep(TIMEOUT + TIMEOUT / 4);
     workspace.stage(&payload(1)).expect("staged");
     let snapshot = lock.snapshot(Limits::default()).expect("taken");
+    read_all(&snapshot);
     lock.record_snapshot(&snapshot).expect("recorded");
     drop(snapshot);
     assert_eq!(lock.release_with_cleanup().expect("it is released").removed, 1);

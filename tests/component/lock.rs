@@ -1,6 +1,6 @@
 //! The consolidation lock: taking, taking over, releasing, losing.
 
-use super::{LONG, POD, Running, open, payload, payloads, refused, tree, wait_until};
+use super::{LONG, POD, Running, open, payload, payloads, read_all, refused, tree, wait_until};
 use crate::support::{
     OriginalRecord, TestWorkspace, make_fifo, names, new_entry_id, original_record, set_age,
     without_waiting_at,
@@ -234,6 +234,7 @@ fn entry_that_cannot_be_deleted_is_reported_and_the_others_go() {
     let ids = workspace.stage_many(&payloads(3), None).expect("staged");
     let lock = workspace.acquire(POD).expect("the lock is free");
     let snapshot = lock.snapshot(Limits::default()).expect("taken");
+    read_all(&snapshot);
     lock.record_snapshot(&snapshot).expect("recorded");
     drop(snapshot);
     let stubborn = place.staged(&format!("{}.json", ids[1]));
@@ -248,6 +249,44 @@ fn entry_that_cannot_be_deleted_is_reported_and_the_others_go() {
     place.assert_nothing_left();
 }
 
+/// Who records a snapshot and reads only a part of it has not consumed the rest.
+#[test]
+fn what_nobody_read_is_not_deleted() {
+    let place = TestWorkspace::new();
+    let workspace = open(&place);
+    let ids = workspace.stage_many(&payloads(7), None).expect("staged");
+    let lock = workspace.acquire(POD).expect("the lock is free");
+    let snapshot = lock.snapshot(Limits::default()).expect("taken");
+    lock.record_snapshot(&snapshot).expect("recorded");
+    assert_eq!(lock.record().expect("ours").consumed_ids, ids);
+    let batch = snapshot.next_batch(3, 1 << 20).expect("read");
+    assert_eq!((batch.entries.len(), batch.done), (3, false));
+    lock.record_snapshot(&snapshot).expect("recorded");
+    drop(snapshot);
+    let report = lock.release_with_cleanup().expect("it is released");
+    assert_eq!((report.removed, report.left), (3, 0));
+    assert_eq!(workspace.list().expect("listed"), ids[3..]);
+    place.assert_nothing_left();
+}
+
+/// More than one call deletes: the reports of all are one.
+#[test]
+fn cleanup_of_very_many_is_cut_into_calls() {
+    let place = TestWorkspace::new();
+    let workspace = open(&place).with_durability(Durability::None);
+    let ids = workspace.stage_many(&payloads(1_203), None).expect("staged");
+    let lock = workspace.acquire(POD).expect("the lock is free");
+    lock.record_consumed(&ids).expect("recorded");
+    fs::remove_file(place.staged(&format!("{}.json", ids[700]))).expect("removed");
+    let stubborn = place.staged(&format!("{}.json", ids[3]));
+    fs::remove_file(&stubborn).expect("removed");
+    fs::create_dir(&stubborn).expect("a directory in its place");
+    let report = lock.release_with_cleanup().expect("it is released");
+    assert_eq!((report.removed, report.missing, report.failed.len(), report.left), (1_201, 1, 1, 0));
+    assert_eq!(workspace.list().expect("listed"), [] as [String; 0]);
+    place.assert_nothing_left();
+}
+
 #[test]
 fn dropping_the_handle_leaves_the_lock() {
     let place = TestWorkspace::new();
@@ -259,7 +298,7 @@ fn dropping_the_handle_leaves_the_lock() {
     assert_eq!(error.owner().map(|owner| owner.pod_name.as_str()), Some(POD));
     refused(workspace.unlock("pod-c", false), ErrorCode::InUse);
     let removed = workspace.unlock("pod-c", true).expect("by force it goes");
-    assert!(matches!(removed, Some(Takeover::Stale(stale)) if stale.owner.pod_name == POD));
+    assert!(matches!(removed, Some(Takeover::Forced(forced)) if forced.owner.pod_name == POD));
     place.assert_nothing_left();
     workspace.acquire("pod-c").expect("it is free").release_only().expect("it is released");
 }
@@ -784,7 +823,7 @@ fn owner_on_another_machine_without_a_lease_goes_by_force_only() {
     place.put(".consolidation.lock", elsewhere("null"));
     set_age(&place.lock(), 1_000_000);
     refused(workspace.acquire(POD), ErrorCode::InUse);
-    assert!(matches!(workspace.unlock(POD, true), Ok(Some(Takeover::Stale(_)))));
+    assert!(matches!(workspace.unlock(POD, true), Ok(Some(Takeover::Forced(_)))));
     place.assert_nothing_left();
 }
 

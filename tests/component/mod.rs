@@ -115,3 +115,9 @@ fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     }
     found
 }
+
+/// Reads a snapshot to its end.
+#[track_caller]
+fn read_all(snapshot: &consolidation_host::Snapshot<'_>) {
+    while !snapshot.next_batch(1_000, 1 << 20).expect("read").done {}
+}

@@ -1,6 +1,6 @@
 //! One process, many threads: locks exclude, handles are shared and passed on, async code gets along.
 
-use super::{POD, open, open_with, payload, payloads, refused};
+use super::{POD, open, open_with, payload, payloads, read_all, refused};
 use crate::support::TestWorkspace;
 use consolidation_host::{
     AcquireOptions, Error, ErrorCode, Limits, Lock, LockSnapshot, Runtime, RuntimeBuilder, Snapshot,
@@ -126,6 +126,7 @@ fn many_workspaces_share_a_runtime() {
                     let lock = workspace.acquire(POD).expect("nobody else comes here");
                     let snapshot = lock.snapshot(Limits::default()).expect("taken");
                     assert_eq!(snapshot.ids().expect("listed"), ids);
+                    read_all(&snapshot);
                     lock.record_snapshot(&snapshot).expect("recorded");
                     drop(snapshot);
                     assert_eq!(lock.release_with_cleanup().expect("it is released").removed, 5);

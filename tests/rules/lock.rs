@@ -73,7 +73,9 @@ fn elsewhere() -> World {
 
 fn stale_owner(took_over: Option<Takeover>) -> (u32, String, String) {
     match took_over {
-        Some(Takeover::Stale(owner, reason)) => (owner.pid, owner.pod_name, reason),
+        Some(Takeover::Stale(owner, reason) | Takeover::Forced(owner, reason)) => {
+            (owner.pid, owner.pod_name, reason)
+        }
         other => panic!("took over {other:?}"),
     }
 }

@@ -4,7 +4,8 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-cargo build --quiet --bin consolidate
+echo 'Building. The first time this compiles wasmtime, which takes 4 to 10 minutes.'
+cargo build --bin consolidate
 binary=$(cargo build --quiet --bin consolidate --message-format json 2>/dev/null |
   sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
 PATH=$(dirname "$binary"):$PATH

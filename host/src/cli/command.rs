@@ -6,6 +6,7 @@ use super::gate::GO;
 use crate::sys::command as sys;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -54,12 +55,6 @@ impl Events {
         Ok(Events { sender, receiver })
     }
 
-    /// The next event.
-    pub(super) fn next(&self) -> Event {
-        // This value holds a sender itself, so the channel is never closed.
-        self.receiver.recv().unwrap_or(Event::Ended(Err(io::ErrorKind::BrokenPipe.into())))
-    }
-
     /// The next event, if there is one within this time.
     pub(super) fn next_within(&self, time: std::time::Duration) -> Option<Event> {
         self.receiver.recv_timeout(time).ok()
@@ -68,9 +63,16 @@ impl Events {
 
 impl Command {
     /// Starts the gate that becomes the command once [`Command::open_gate`] is called.
-    pub(super) fn start(command: &[OsString], output_to_stderr: bool, events: &Events) -> io::Result<Self> {
+    pub(super) fn start(
+        command: &[OsString],
+        root: &Path,
+        output_to_stderr: bool,
+        events: &Events,
+    ) -> io::Result<Self> {
         let mut gate = std::process::Command::new(std::env::current_exe()?);
         gate.arg("__gate").arg("--").args(command).stdin(Stdio::piped());
+        // For a command that stages something itself, or asks for the status.
+        gate.env("CONSOLIDATION_WORKSPACE", root);
         if output_to_stderr {
             gate.stdout(sys::stderr_as_stdio()?);
         }

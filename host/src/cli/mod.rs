@@ -11,12 +11,17 @@ mod stage;
 mod status;
 mod unlock;
 
-use crate::Workspace;
+use crate::Runtime;
 use clap::{Parser, Subcommand};
 use output::{Failure, Output};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long one call into the component may take. It is our own component, so this is a last resort,
+/// and a full directory on a slow disk takes its time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -72,15 +77,15 @@ pub fn main() -> ExitCode {
     }
     log_to_stderr();
     let output = Output::new(parsed.json);
-    let done =
-        Workspace::open(&parsed.root).map_err(Failure::from).and_then(|workspace| match &parsed.command {
-            Command::Stage(arguments) => stage::run(&workspace, arguments, &output),
-            Command::List => list::run(&workspace, &output),
-            Command::Status => status::run(&workspace, &output),
-            Command::Run(arguments) => run::run(&workspace, arguments, &output),
-            Command::Unlock(arguments) => unlock::run(&workspace, arguments, &output),
-            Command::Gate(_) => Ok(()),
-        });
+    let open = || Runtime::builder().call_timeout(CALL_TIMEOUT).build()?.open(&parsed.root);
+    let done = open().map_err(Failure::from).and_then(|workspace| match &parsed.command {
+        Command::Stage(arguments) => stage::run(&workspace, arguments, &output),
+        Command::List => list::run(&workspace, &output),
+        Command::Status => status::run(&workspace, &output),
+        Command::Run(arguments) => run::run(&workspace, arguments, &output),
+        Command::Unlock(arguments) => unlock::run(&workspace, arguments, &output),
+        Command::Gate(_) => Ok(()),
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),

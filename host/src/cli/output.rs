@@ -86,6 +86,17 @@ impl Failure {
         self
     }
 
+    /// With another code than the exit code alone tells.
+    pub(super) fn coded(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Is it that the lock is not ours?
+    pub(super) fn is_about_the_lock(&self) -> bool {
+        self.exit == Failure::IN_USE
+    }
+
     /// What is said to people.
     pub(super) fn message(&self) -> &str {
         &self.message
@@ -102,7 +113,7 @@ impl From<Error> for Failure {
         };
         let mut message = error.to_string();
         if code == ErrorCode::InUse {
-            message.push_str("; wait with `run --wait SECONDS`, look with `status`, clear with `unlock`");
+            message.push_str("; `run --wait SECONDS` waits for it, `status` shows it");
         }
         Failure {
             path: error.path().map(Into::into),

@@ -4,11 +4,11 @@
 use super::command::{Command, Event, Events};
 use super::list::{BATCH_BYTES, BATCH_ENTRIES};
 use super::output::{Failure, Output, count, printable};
-use crate::{AcquireOptions, Limits, Lock, LockSnapshot, ReleaseReport, UnusableFile, Workspace};
+use crate::{AcquireOptions, ErrorCode, Limits, Lock, LockSnapshot, ReleaseReport, UnusableFile, Workspace};
 use serde_json::json;
 use std::ffi::OsString;
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     lease: u32,
 
     /// Take at most so many entries; the rest waits for the next run
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_entries: Option<u64>,
 
     /// Take entries of at most so many bytes, but at least one; the rest waits
@@ -51,8 +51,12 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
     let limits = Limits { max_entries: arguments.max_entries, max_bytes: arguments.max_bytes };
     match consolidate(&lock, limits, arguments, output, &events) {
         Ok(Ended::Success { entries, left, unusable }) => {
-            let report = lock.release_with_cleanup()?;
+            let report = lock.release_with_cleanup().map_err(|error| {
+                Failure::from(error)
+                    .because("the command succeeded, but what it consumed is not all deleted and comes again")
+            })?;
             consolidated(output, entries, left, &unusable, &report)
+                .map_err(|failure| failure.because("the run is done and its entries are deleted"))
         }
         Ok(Ended::NothingToDo { left, unusable }) => {
             lock.release_only()?;
@@ -71,6 +75,8 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
         }
         Err(failure) => match lock.release_only() {
             Ok(_) => Err(failure),
+            // That the lock was lost is said once.
+            Err(error) if error.code() == ErrorCode::LockLost && failure.is_about_the_lock() => Err(failure),
             // Both matter: what failed first, and that the lock is not as it should be.
             Err(error) => Err(failure.because(error)),
         },
@@ -89,7 +95,7 @@ fn acquire(
     output: &Output,
     events: &Events,
 ) -> Result<Lock, Failure> {
-    let pod = arguments.pod.clone().unwrap_or_else(default_pod_name);
+    let pod = pod_name(arguments.pod.as_deref());
     let mut announced = false;
     let mut interrupted = false;
     let lease = (arguments.lease > 0).then(|| Duration::from_secs(arguments.lease.into()));
@@ -117,47 +123,51 @@ fn consolidate(
 ) -> Result<Ended, Failure> {
     let mut snapshot = lock.snapshot(limits)?;
     let left = snapshot.left()?;
-    let mut reader = Reader { unusable: snapshot.unusable()?, entries: 0, done: false };
+    let mut reader = Reader { output, unusable: Vec::new(), entries: 0, done: false };
+    reader.leave_out(snapshot.unusable()?);
     let first = reader.next(&mut snapshot)?;
     if first.is_empty() {
         return Ok(Ended::NothingToDo { left, unusable: reader.unusable });
     }
-    // Recorded before the command sees the first of them.
+    // The lock names them before the command sees the first of them.
     lock.record_snapshot(&snapshot)?;
-    let recorded = snapshot.len()?;
-    for file in &reader.unusable {
-        output.note(format_args!("left out: {}: {}", printable(&file.name), file.reason));
-    }
-    let status = supervise(lock, &mut snapshot, &mut reader, first, arguments, output, events)?;
+    let status = supervise(lock, &mut snapshot, &mut reader, first, arguments, events)?;
     if !status.success() {
-        return Err(failed(&how_it_ended(status), &snapshot));
+        return Err(failed(&how_it_ended(status), status, None, &snapshot));
     }
     // A command may exit 0 and leave input unread. It answers for that, but not for files that are not
     // usable: they must be told from the others before anything is deleted.
     while !reader.done {
         reader.next(&mut snapshot)?;
     }
-    if snapshot.len()? != recorded {
-        lock.record_snapshot(&snapshot)?;
-    }
+    lock.record_snapshot(&snapshot)?;
     Ok(Ended::Success { entries: reader.entries, left, unusable: reader.unusable })
 }
 
 /// Reads a snapshot batch by batch.
-struct Reader {
+struct Reader<'a> {
+    output: &'a Output,
     unusable: Vec<UnusableFile>,
     entries: u64,
     done: bool,
 }
 
-impl Reader {
+impl Reader<'_> {
+    /// Tells people of files that are no part of the run.
+    fn leave_out(&mut self, files: Vec<UnusableFile>) {
+        for file in &files {
+            self.output.note(format_args!("left out: {}: {}", printable(&file.name), file.reason));
+        }
+        self.unusable.extend(files);
+    }
+
     /// The next usable entries as lines; empty if there are no more.
     fn next(&mut self, snapshot: &mut LockSnapshot<'_>) -> Result<Vec<u8>, Failure> {
         let mut lines = Vec::new();
         while lines.is_empty() && !self.done {
             let batch = snapshot.next_batch(BATCH_ENTRIES, BATCH_BYTES)?;
             self.entries += batch.entries.len() as u64;
-            self.unusable.extend(batch.unusable);
+            self.leave_out(batch.unusable);
             self.done = batch.done;
             for entry in batch.entries {
                 lines.extend_from_slice(entry.json.as_bytes());
@@ -168,17 +178,17 @@ impl Reader {
     }
 }
 
-/// Runs the command to its end. An interrupted one has failed, whatever its exit status.
+/// Runs the command to its end. An interrupted one has failed, whatever its exit status, and so has one
+/// whose lock was lost: it is stopped, since another owner's command may be at work beside it.
 fn supervise(
     lock: &Lock,
     snapshot: &mut LockSnapshot<'_>,
-    reader: &mut Reader,
+    reader: &mut Reader<'_>,
     first: Vec<u8>,
     arguments: &Arguments,
-    output: &Output,
     events: &Events,
 ) -> Result<ExitStatus, Failure> {
-    let mut command = Command::start(&arguments.command, output.is_json(), events)
+    let mut command = Command::start(&arguments.command, lock.root(), reader.output.is_json(), events)
         .map_err(|error| Failure::io(format!("cannot start the command: {error}")))?;
     let mut trouble = None;
     match lock.record_command_group(Some(command.group())) {
@@ -191,8 +201,19 @@ fn supervise(
     }
     let mut next = Some(first);
     let mut signals = Vec::new();
+    let mut lost_since = None;
     loop {
-        match events.next() {
+        let Some(event) = events.next_within(LOOK_AT_LOCK) else {
+            if lock.is_lost() {
+                let since = *lost_since.get_or_insert_with(|| {
+                    reader.output.note("the lock was lost; the command is stopped");
+                    Instant::now()
+                });
+                command.signal(if since.elapsed() < GRACE { TERMINATE } else { KILL });
+            }
+            continue;
+        };
+        match event {
             Event::Hungry if trouble.is_none() => match next.take() {
                 Some(chunk) if !chunk.is_empty() => {
                     command.give(chunk);
@@ -217,9 +238,13 @@ fn supervise(
                     status.map_err(|error| Failure::io(format!("cannot wait for the command: {error}")))?;
                 return match (trouble, signals.first()) {
                     (Some(failure), _) => Err(failure),
-                    (None, Some(signal)) => {
-                        let how = format!("was interrupted by signal {signal} and {}", how_it_ended(status));
-                        Err(failed(&how, snapshot))
+                    (None, Some(&signal)) => {
+                        let how = format!(
+                            "was interrupted by {} and {}",
+                            signal_name(signal),
+                            how_it_ended(status)
+                        );
+                        Err(failed(&how, status, Some(signal), snapshot).coded("interrupted"))
                     }
                     (None, None) => Ok(status),
                 };
@@ -228,13 +253,41 @@ fn supervise(
     }
 }
 
+/// How often to see whether the lock is still ours, and how long a command may take to end if it is not.
+const LOOK_AT_LOCK: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_secs(5);
+
 const TERMINATE: i32 = 15;
 const KILL: i32 = 9;
 
-fn how_it_ended(status: ExitStatus) -> String {
+fn signal_name(signal: i32) -> String {
+    match signal {
+        1 => "SIGHUP".into(),
+        2 => "SIGINT".into(),
+        3 => "SIGQUIT".into(),
+        6 => "SIGABRT".into(),
+        9 => "SIGKILL".into(),
+        11 => "SIGSEGV".into(),
+        13 => "SIGPIPE".into(),
+        15 => "SIGTERM".into(),
+        other => format!("signal {other}"),
+    }
+}
+
+/// The signal that ended it, if one did.
+fn ending_signal(status: ExitStatus) -> Option<i32> {
     #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return format!("was killed by signal {signal}");
+    return std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    return {
+        let _ = status;
+        None
+    };
+}
+
+fn how_it_ended(status: ExitStatus) -> String {
+    if let Some(signal) = ending_signal(status) {
+        return format!("was killed by {}", signal_name(signal));
     }
     match status.code() {
         Some(127) => "exited with status 127: is it installed, and spelled right?".into(),
@@ -243,14 +296,24 @@ fn how_it_ended(status: ExitStatus) -> String {
     }
 }
 
-fn failed(how: &str, snapshot: &LockSnapshot<'_>) -> Failure {
+fn failed(
+    how: &str,
+    status: ExitStatus,
+    interrupted_by: Option<i32>,
+    snapshot: &LockSnapshot<'_>,
+) -> Failure {
     let entries = snapshot.len().unwrap_or_default();
     Failure::consolidator(
         format!(
             "the command {how}; {} staged",
             count(entries, "entry of this run stays", "entries of this run stay")
         ),
-        json!({ "outcome": "failed", "how": how, "entries": entries }),
+        json!({
+            "outcome": "failed", "how": how, "entries": entries,
+            "status": status.code(),
+            "signal": ending_signal(status),
+            "interrupted_by": interrupted_by,
+        }),
     )
 }
 
@@ -281,9 +344,12 @@ fn consolidated(
     })
 }
 
-/// The name of this pod if none is given.
-pub(super) fn default_pod_name() -> String {
-    let name = crate::sys::command::host_name();
+/// The name of this pod: as given, else from the environment, else the host name.
+pub(super) fn pod_name(given: Option<&str>) -> String {
+    if let Some(name) = given {
+        return name.to_owned();
+    }
+    let name = std::env::var("CONSOLIDATION_POD").unwrap_or_else(|_| crate::sys::command::host_name());
     if name.is_empty() { "consolidate".into() } else { name }
 }
 

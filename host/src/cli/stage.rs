@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 /// How many payloads, and about how many bytes, go to the component in one call.
-const CHUNK_PAYLOADS: usize = 1_000;
+const CHUNK_PAYLOADS: usize = 100;
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
@@ -63,9 +63,11 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
     if ids.is_empty() {
         output.note("nothing to stage: the input is empty");
     }
-    output.result(&serde_json::json!({ "staged": ids }), |out| {
-        ids.iter().try_for_each(|id| writeln!(out, "{id}"))
-    })
+    output
+        .result(&serde_json::json!({ "staged": ids }), |out| {
+            ids.iter().try_for_each(|id| writeln!(out, "{id}"))
+        })
+        .map_err(|failure| failure.with_staged(ids.clone()))
 }
 
 fn read_input(arguments: &Arguments) -> Result<Vec<u8>, Failure> {

@@ -1,7 +1,7 @@
 //! `consolidate unlock`. Invariant: without `--force` it removes only what the next run would remove.
 
 use super::output::{Failure, Output};
-use super::run::default_pod_name;
+use super::run::pod_name;
 use crate::{StaleOwner, Takeover, Workspace};
 use serde_json::json;
 
@@ -13,12 +13,17 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
-    let removed = workspace.unlock(&default_pod_name(), arguments.force)?;
+    let removed = workspace.unlock(&pod_name(None), arguments.force)?;
     output.result(&json!({ "removed": removed }), |out| match &removed {
         None => writeln!(out, "there was no lock to remove"),
         Some(Takeover::Stale(StaleOwner { owner, reason })) => writeln!(
             out,
             "removed the lock of pid {} (pod {:?}), taken {}: {reason}",
+            owner.pid, owner.pod_name, owner.started_at
+        ),
+        Some(Takeover::Forced(StaleOwner { owner, reason })) => writeln!(
+            out,
+            "removed by force the lock of pid {} (pod {:?}), taken {}, whose command was not stopped: {reason}",
             owner.pid, owner.pod_name, owner.started_at
         ),
         Some(Takeover::Unreadable(lock)) => writeln!(out, "removed an unreadable lock: {}", lock.reason),
