@@ -9,12 +9,13 @@
 //!
 //! let lock = workspace.acquire("pod-a")?;
 //! let snapshot = lock.snapshot(Limits::default())?;
+//! lock.record_snapshot(&snapshot)?; // the lock names the entries
 //! loop {
 //!     let batch = snapshot.next_batch(100, 1 << 20)?;
 //!     batch.entries.iter().for_each(|entry| println!("{}", entry.json));
 //!     if batch.done { break }
 //! }
-//! lock.record_snapshot(&snapshot)?; // what was unusable is not consumed
+//! lock.record_snapshot(&snapshot)?; // what was read is consumed, the rest stays
 //! drop(snapshot);
 //! lock.release_with_cleanup()?;
 //! # Ok(())

@@ -1,6 +1,6 @@
 //! `consolidate unlock`.
 
-use super::process::tidy;
+use super::process::{tidy, wait_until};
 use super::status::foreign_record;
 use crate::support::{TestWorkspace, original_record, set_age};
 use insta::assert_snapshot;
@@ -124,4 +124,18 @@ fn run_works_after_every_recovery() {
         assert_eq!(workspace.run_shell(&[], "cat > lines").run().exits(0).out, "consolidated 1 entry\n");
         workspace.assert_nothing_left();
     }
+}
+
+/// Somebody else's command may be at work by now.
+#[test]
+fn command_is_stopped_when_the_lock_is_lost() {
+    let workspace = TestWorkspace::new();
+    let ids = workspace.stage(2);
+    let holder = workspace.run_shell(&["--lease", "1"], "cat > lines; touch ready; exec sleep 60").start();
+    wait_until("the command runs", || workspace.has("ready"));
+    workspace.consolidate(["unlock", "--force"]).run().exits(0);
+    let ran = holder.finish().exits(75);
+    assert!(ran.err.contains("the lock was lost; the command is stopped"), "{}", ran.err);
+    assert_eq!(workspace.ids(), ids);
+    workspace.assert_nothing_left();
 }

@@ -75,8 +75,12 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
         }
         Err(failure) => match lock.release_only() {
             Ok(_) => Err(failure),
-            // That the lock was lost is said once.
-            Err(error) if error.code() == ErrorCode::LockLost && failure.is_about_the_lock() => Err(failure),
+            // That the lock was lost is said once, and matters more than what it did to the command.
+            Err(error) if error.code() == ErrorCode::LockLost => Err(if failure.is_about_the_lock() {
+                failure
+            } else {
+                Failure::from(error).because(failure.message())
+            }),
             // Both matter: what failed first, and that the lock is not as it should be.
             Err(error) => Err(failure.because(error)),
         },
