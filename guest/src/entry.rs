@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The largest file that is taken for an entry, and the largest that is written, in bytes.
@@ -292,10 +293,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members: Self::Value = Vec::with_capacity(8);
+                let mut names: BTreeSet<Cow<'de, str>> = BTreeSet::new();
                 while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
                     // Readers differ in which of two they take: the payload would not mean the same
                     // to everybody.
-                    if members.iter().any(|(earlier, _)| *earlier == name) {
+                    if !names.insert(name.clone()) {
                         return Err(de::Error::custom(format_args!("the member `{name}` stands twice")));
                     }
                     members.push((name, map.next_value::<&RawValue>()?.get()));

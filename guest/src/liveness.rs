@@ -87,10 +87,9 @@ pub fn judge_record(
             // The host is gone, but the command that it started works on: its effects would meet
             // those of the next run.
             match record.command_group {
-                Some(group) if verdict.is_dead() && system.group_alive(group) => Verdict::Alive(format!(
-                    "its command still runs in process group {group}, though {}",
-                    verdict.reason()
-                )),
+                Some(group) if verdict.is_dead() && command_runs(group, record, system) => Verdict::Alive(
+                    format!("its command still runs in process group {group}, though {}", verdict.reason()),
+                ),
                 _ => verdict,
             }
         }
@@ -99,6 +98,17 @@ pub fn judge_record(
         Relation::Elsewhere(place) => Verdict::Unknown(place.into()),
     };
     settle_by_lease(verdict, Lease { seconds: record.lease_seconds, renewed, now })
+}
+
+/// Is anything left of the command's process group? Ids are used again, in a restarted container soon:
+/// then the group's first process is there and has started at another time.
+fn command_runs(group: u32, record: &LockRecord, system: &impl System) -> bool {
+    let first = system.inspect(group);
+    let another = match &record.command_start {
+        Some(start) => !first.start.is_empty() && first.start != *start,
+        None => false,
+    };
+    !another && system.group_alive(group)
 }
 
 /// Judges the owner of a flag by the flag's name alone. `lease` is asked for when nothing else

@@ -552,11 +552,20 @@ impl<D: Dir> Held<D> {
     ///
     /// # Errors
     /// As [`Self::record_consumed`].
-    pub fn record_command_group(&mut self, group: Option<u32>, temporary: EntryId) -> Result<()> {
-        let earlier = std::mem::replace(&mut self.record.command_group, group);
+    ///
+    /// `start` is when the group's first process started: a group that got the same id later has
+    /// another.
+    pub fn record_command_group(
+        &mut self,
+        group: Option<u32>,
+        start: Option<String>,
+        temporary: EntryId,
+    ) -> Result<()> {
+        let group = std::mem::replace(&mut self.record.command_group, group);
+        let start = std::mem::replace(&mut self.record.command_start, start);
         let rewritten = self.rewrite(temporary);
         if rewritten.is_err() {
-            self.record.command_group = earlier;
+            (self.record.command_group, self.record.command_start) = (group, start);
         }
         rewritten
     }
@@ -705,7 +714,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// # Errors
     /// As there.
     pub fn record_command_group(&self, held: &mut Held<D>, group: Option<u32>) -> Result<()> {
-        held.record_command_group(group, self.new_id())
+        let start = group.map(|group| clip(&self.system.inspect(group).start).to_owned());
+        held.record_command_group(group, start.filter(|start| !start.is_empty()), self.new_id())
     }
 }
 
@@ -864,7 +874,10 @@ struct Roster {
 fn roster<D: Dir>(owners: &D) -> Result<Roster> {
     let mut roster = Roster::default();
     let listed = owners.list(&mut |listed| {
-        if let Listed::Named(name, _) = listed {
+        // A directory is nobody's flag, whatever its name, and could not be removed like one.
+        if let Listed::Named(name, kind) = listed
+            && kind != Kind::Directory
+        {
             match name.strip_suffix(PUBLISH_SUFFIX) {
                 Some(flag) => roster.copies.extend(FlagName::parse(flag)),
                 None => roster.flags.extend(FlagName::parse(name)),

@@ -43,6 +43,9 @@ pub struct LockRecord {
     /// Process group of the command that works for the owner.
     #[serde(default, deserialize_with = "lenient")]
     pub command_group: Option<u32>,
+    /// When the first process of that group started.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub command_start: Option<String>,
 }
 
 /// A later version may write other types into members that the original format does not have. Then
@@ -89,6 +92,7 @@ impl LockRecord {
             scope: Some(owner.scope.clone()),
             lease_seconds,
             command_group: None,
+            command_start: None,
         }
     }
 

@@ -20,6 +20,12 @@ pub const MAX_NAMED_UNUSABLE: usize = 1_000;
 /// How old a temporary file must be to count as left by a killed writer: a day, in milliseconds.
 const OLD_TEMPORARY_MS: u64 = 24 * 60 * 60 * 1_000;
 
+/// How many files more than entries that are asked for one batch looks at.
+const MAX_UNUSABLE_IN_BATCH: usize = 256;
+
+/// The longest reason that is given for a file, in characters: it may quote the file.
+const MAX_REASON_CHARS: usize = 200;
+
 /// A usable entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -340,7 +346,10 @@ impl<D: Dir> Snapshot<D> {
             // Files that drop out are taken out of `ids` in one pass at the end.
             let mut dropped: Vec<EntryId> = Vec::new();
             let mut position = self.read;
-            while position < self.ids.len()
+            // A directory full of broken files must not make one call as long as it likes.
+            let most = (max_entries.max(1) as usize).saturating_add(MAX_UNUSABLE_IN_BATCH);
+            let end = self.ids.len().min(position.saturating_add(most));
+            while position < end
                 && (batch.entries.len() as u64) < u64::from(max_entries.max(1))
                 && (bytes < max_bytes || batch.entries.is_empty())
             {
@@ -458,7 +467,13 @@ fn read<D: Dir>(staging: &D, id: EntryId) -> std::result::Result<Entry, Problem>
         }
         Content::NotAFile(kind) => return Err(Problem::Unusable(not_a_file(kind))),
     };
-    let payload = entry::check_file(&content).map_err(Problem::Unusable)?;
-    let json = payload.to_line(id).map_err(Problem::Unusable)?;
+    let unusable = |reason: String| {
+        Problem::Unusable(match reason.char_indices().nth(MAX_REASON_CHARS) {
+            Some((end, _)) => format!("{}...", &reason[..end]),
+            None => reason,
+        })
+    };
+    let payload = entry::check_file(&content).map_err(unusable)?;
+    let json = payload.to_line(id).map_err(unusable)?;
     Ok(Entry { id, json, bytes: content.len() as u64, source: payload.source() })
 }

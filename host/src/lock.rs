@@ -36,6 +36,8 @@ pub(crate) struct Held {
     lost: AtomicBool,
     /// How many entries may be set to be deleted, at the most.
     consumed: AtomicU64,
+    /// A command works for this lock.
+    has_command: AtomicBool,
 }
 
 /// How many entries one call deletes. The lease is renewed between two calls, and none takes long
@@ -69,6 +71,7 @@ impl Lock {
             token,
             lost: AtomicBool::new(false),
             consumed: AtomicU64::new(0),
+            has_command: AtomicBool::new(false),
         });
         let mut lock = Lock { path: workspace.root().join(path), took_over, registration: None, held };
         if let Some(lease) = how.lease {
@@ -174,6 +177,7 @@ impl Lock {
     /// A lock that is lost, or an I/O error.
     pub fn record_command_group(&self, pgid: Option<u32>) -> Result<(), Error> {
         let resource = self.held.resource;
+        self.held.has_command.store(pgid.is_some(), Ordering::Release);
         self.held.call("record the command's process group", |store, component| {
             component.insomnia_consolidation_lock().held().call_record_command_group(store, resource, pgid)
         })
@@ -354,7 +358,7 @@ impl Held {
                 drop(instance);
                 self.lost.store(true, Ordering::Release);
                 let error = self.workspace.report_fault(operation, fault);
-                self.workspace.abandon(&self.token);
+                self.abandon();
                 Err(error)
             }
         }
@@ -371,7 +375,15 @@ impl Held {
     /// After a panic in a refresh: the seat is empty.
     pub(crate) fn give_up(&self) {
         self.lost.store(true, Ordering::Release);
-        self.workspace.abandon(&self.token);
+        self.abandon();
+    }
+
+    /// Clears what the instance that is gone held. Not while a command works: the next owner's would run
+    /// beside it. Then the lock counts as held until this process has ended and the command too.
+    fn abandon(&self) {
+        if !self.has_command.load(Ordering::Acquire) {
+            self.workspace.abandon(&self.token);
+        }
     }
 
     fn report_lost(&self, error: &types::Error) {

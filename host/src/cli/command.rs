@@ -6,7 +6,7 @@ use super::gate::GO;
 use crate::sys::command as sys;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
@@ -69,7 +69,7 @@ impl Command {
         output_to_stderr: bool,
         events: &Events,
     ) -> io::Result<Self> {
-        let mut gate = std::process::Command::new(std::env::current_exe()?);
+        let mut gate = std::process::Command::new(own_executable()?);
         gate.arg("__gate").arg("--").args(command).stdin(Stdio::piped());
         // For a command that stages something itself, or asks for the status.
         gate.env("CONSOLIDATION_WORKSPACE", root);
@@ -132,4 +132,13 @@ fn feed(mut stdin: ChildStdin, chunks: &Receiver<Vec<u8>>, events: &Sender<Event
 fn wait(mut child: Child, events: &Sender<Event>) {
     // The receiver is gone only when this process is about to end.
     let _ = events.send(Event::Ended(child.wait()));
+}
+
+/// This program, also if its file was replaced or removed since it was started.
+fn own_executable() -> io::Result<PathBuf> {
+    let link = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && link.exists() {
+        return Ok(link.to_owned());
+    }
+    std::env::current_exe()
 }

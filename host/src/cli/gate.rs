@@ -37,15 +37,22 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         .map(File::from)
         .and_then(|mut input| input.read(&mut byte));
     if !matches!(opened, Ok(1)) || byte[0] != GO {
-        eprintln!("consolidate: the run ended before its command was started");
+        say(format_args!("the run ended before its command was started"));
         return ExitCode::from(CANNOT_RUN);
     }
     let Some((program, rest)) = arguments.command.split_first() else {
         return ExitCode::from(NOT_FOUND);
     };
     let error = std::process::Command::new(program).args(rest).exec();
-    eprintln!("consolidate: cannot run {}: {error}", program.display());
+    say(format_args!("cannot run {}: {error}", program.display()));
     ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN })
+}
+
+/// `eprintln!` panics if standard error is full or closed.
+#[cfg(unix)]
+fn say(message: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "consolidate: {message}");
 }
 
 #[cfg(not(unix))]

@@ -57,7 +57,7 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
             )?;
         }
         for file in &unusable {
-            writeln!(out, "unusable: {}: {}", printable(&file.name), file.reason)?;
+            writeln!(out, "unusable: {}: {}", printable(&file.name), printable(&file.reason))?;
         }
         if rows.is_empty() && unusable.is_empty() {
             writeln!(out, "nothing is staged")?;

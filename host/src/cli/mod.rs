@@ -76,6 +76,7 @@ pub fn main() -> ExitCode {
         return gate::run(arguments);
     }
     log_to_stderr();
+    take_signals();
     let output = Output::new(parsed.json);
     let open = || Runtime::builder().call_timeout(CALL_TIMEOUT).build()?.open(&parsed.root);
     let done = open().map_err(Failure::from).and_then(|workspace| match &parsed.command {
@@ -104,6 +105,17 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     ExitCode::from(if error.use_stderr() { Failure::USAGE } else { 0 })
 }
 
+/// Sets right what a parent may have set: with SIGCHLD ignored nobody could wait for the command, and
+/// SIGXFSZ would kill where a write past the limit is an error like any other. A handler that does
+/// nothing is enough, and the command does not inherit it.
+fn take_signals() {
+    #[cfg(unix)]
+    for signal in [rustix::process::Signal::CHILD, rustix::process::Signal::XFSZ] {
+        // If it can't be had, everything is as the parent wanted it.
+        let _ = signal_hook::flag::register(signal.as_raw(), std::sync::Arc::default());
+    }
+}
+
 /// Warnings of the library (takeovers, failed deletes) go to standard error, without colours.
 fn log_to_stderr() {
     use tracing_subscriber::EnvFilter;
@@ -112,6 +124,8 @@ fn log_to_stderr() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would say so on standard error, and panic if that can't be written.
+        .log_internal_errors(false)
         .with_ansi(false)
         .with_target(false)
         .without_time()

@@ -160,7 +160,11 @@ impl Reader<'_> {
     /// Tells people of files that are no part of the run.
     fn leave_out(&mut self, files: Vec<UnusableFile>) {
         for file in &files {
-            self.output.note(format_args!("left out: {}: {}", printable(&file.name), file.reason));
+            self.output.note(format_args!(
+                "left out: {}: {}",
+                printable(&file.name),
+                printable(&file.reason)
+            ));
         }
         self.unusable.extend(files);
     }

@@ -25,7 +25,7 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
         writeln!(out)?;
         writeln!(out, "unusable  {}", summary.unusable_count)?;
         for file in &summary.unusable {
-            writeln!(out, "          {}: {}", printable(&file.name), file.reason)?;
+            writeln!(out, "          {}: {}", printable(&file.name), printable(&file.reason))?;
         }
         if summary.unusable_count > summary.unusable.len() as u64 {
             let more = summary.unusable_count - summary.unusable.len() as u64;
