@@ -84,6 +84,23 @@ fn lock_whose_call_traps_is_cleared_and_its_handle_is_dead() {
     assert_eq!(workspace.list().expect("listed"), ids);
 }
 
+/// Else the next owner's command would run beside it.
+#[test]
+fn lock_whose_call_traps_while_a_command_works_stays_held() {
+    let component = Component::shipped().with(LOCK, "[method]held.record-consumed", &trap());
+    let place = TestWorkspace::new();
+    let workspace = open_with(&runtime(&component), &place);
+    let ids = workspace.stage_many(&payloads(2), None).expect("staged");
+    let lock = workspace.acquire(POD).expect("the lock is free");
+    lock.record_command_group(Some(std::process::id())).expect("recorded");
+    assert!(matches!(lock.record_consumed(&ids), Err(Error::Trap { .. })));
+    assert!(lock.is_lost());
+    refused(lock.release_only(), ErrorCode::Internal);
+    let error = refused(workspace.acquire("pod-c"), ErrorCode::InUse);
+    assert_eq!(error.owner().map(|owner| owner.pod_name.as_str()), Some(POD));
+    assert_eq!(workspace.list().expect("listed"), ids);
+}
+
 #[test]
 fn lock_whose_release_traps_is_cleared_and_the_entries_stay() {
     for export in ["[static]held.release-with-cleanup", "[static]held.release-only"] {

@@ -247,6 +247,24 @@ fn command_group_of_another_scope_means_nothing_here() {
     assert_eq!(judge(&record, &judge_world.start(1), RENEWED.plus_seconds(LEASE + 1)), Dead);
 }
 
+/// In a restarted container small ids come back at once.
+#[test]
+fn process_group_that_got_the_id_of_an_ended_command_does_not_hold_the_lock() {
+    let world = World::new();
+    let mut record = record_of(&world.start(OWNER));
+    record.command_group = Some(77);
+    record.command_start = Some("s77".into());
+    world.end(OWNER);
+    world.set_group(77, true);
+    let judge_system = world.start(1);
+    for (first, expected) in
+        [(running("s77"), Alive), (running("another"), Dead), (absent(), Alive), (running(""), Alive)]
+    {
+        world.set(77, first.clone());
+        assert_eq!(judge(&record, &judge_system, RENEWED), expected, "{first:?}");
+    }
+}
+
 /// The verdict on a record of the original format whose owner's id stands for this.
 fn verdict_on_original(evidence: Evidence) -> Answer {
     let world = World::new();

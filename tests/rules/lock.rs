@@ -1570,3 +1570,16 @@ fn entries_staged_while_the_lock_is_held_wait_for_the_next_run() {
     assert_eq!(consumed.into_inner(), 300, "each entry is consumed once");
     assert_eq!(workspace.visible().len(), 0);
 }
+
+#[test]
+fn directory_named_like_a_flag_stands_in_nobodys_way() {
+    let workspace = TestWorkspace::with_staging();
+    let world = World::new();
+    let system = world.start(OWN);
+    workspace.put_owner("README", "");
+    let name = FlagName::new(&World::new().start(OTHER).me, Token::new([5; 16]));
+    fs::create_dir(workspace.owner(name.as_str())).expect("a directory");
+    take(&workspace, &system, "pod-a").release_only().expect("released");
+    assert_eq!(unlock(&workspace, &world, true).expect("nothing to remove"), None);
+    assert!(workspace.owner(name.as_str()).is_dir());
+}
