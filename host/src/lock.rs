@@ -207,8 +207,9 @@ impl Lock {
                     self.held.consumed.store(report.left, Ordering::Release);
                     deleted.push(report);
                 }
-                // The release that follows says so, and takes down what is ours.
-                Err(error) if error.code() == ErrorCode::LockLost => break,
+                // The release that follows says so too, and takes down what is ours: returned from here, a
+                // lock that nobody can release any more would stay on disk.
+                Err(error) if error.guest().is_some() => break,
                 Err(error) => return Err(error),
             }
         }
