@@ -1,0 +1,231 @@
+//! One attempt at the lock: steps 2 to 4. Invariant: the lock is touched only after a look at the roster
+//! that showed no other live flag.
+
+use super::look::{Changed, Found, excerpt, look, read_lock, read_record};
+use super::refusal::{in_use, refusal};
+use super::roster::{Roster, lower, roster};
+use super::{Takeover, UNREADABLE_GRACE_SECONDS, unlink_lock};
+use crate::durable::{Durability, create_whole};
+use crate::error::{Error, ErrorCode, Owner, Result};
+use crate::fs::{Content, Dir, FsError, FsErrorKind, Time, read_file};
+use crate::layout::{FlagName, LOCK, LOCK_PATH, owners_path};
+use crate::liveness::{DEFAULT_LEASE_SECONDS, Lease, Verdict, judge_flag};
+use crate::record::{LockRecord, MAX_RECORD_BYTES};
+use crate::system::{Identity, System};
+
+/// For how long contenders that arrived together wait for each other, in milliseconds.
+const CONTEND_MS: u32 = 2_000;
+
+/// How many times the lock may vanish and appear again under our hands before we give up.
+const MAX_TAKES: u32 = 64;
+
+/// One attempt at the lock, with its flag raised.
+pub(super) struct Attempt<'a, D, S> {
+    pub(super) system: &'a S,
+    pub(super) staging: &'a D,
+    pub(super) owners: &'a D,
+    pub(super) me: &'a Identity,
+    pub(super) flag: &'a FlagName,
+}
+
+impl<D: Dir, S: System> Attempt<'_, D, S> {
+    /// Steps 2 to 4.
+    pub(super) fn contend(&self, record: &LockRecord) -> Result<Option<Takeover>> {
+        let mut waited = 0;
+        loop {
+            let live = self.live_flags()?;
+            let Some((first, verdict)) = live.first() else { break };
+            let found = self.look()?;
+            if matches!(found, Found::Held(_) | Found::Unknown(_) | Found::NotAFile(_)) {
+                return Err(refusal(found));
+            }
+            // Every live process does the same comparison: the first one stays, all others go.
+            if first < self.flag || waited >= CONTEND_MS {
+                return Err(self.in_use_by(first, verdict));
+            }
+            let mut jitter = [0u8; 1];
+            self.system.random(&mut jitter);
+            let pause = 5 + u32::from(jitter[0]) / 8;
+            self.system.sleep_ms(pause);
+            waited += pause;
+        }
+        self.take(record)
+    }
+
+    /// Steps 3 and 4. No other live flag was seen: until ours is lowered nobody else touches L.
+    fn take(&self, record: &LockRecord) -> Result<Option<Takeover>> {
+        let mut took_over = None;
+        let mut links = true;
+        for _ in 0..MAX_TAKES {
+            if links {
+                match self.owners.link(self.flag.as_str(), self.staging, LOCK) {
+                    Ok(()) => return Ok(took_over),
+                    Err(error) if error.kind == FsErrorKind::Exists => {}
+                    Err(error) if lacks_links(&error) => links = false,
+                    Err(error) => return Err(Error::io("create the lock", LOCK_PATH, &error)),
+                }
+            }
+            match self.look()? {
+                // The answer to an earlier link was lost on its way (NFS): it is ours.
+                Found::Ours => return Ok(took_over),
+                Found::Nothing if links => {}
+                // A rename replaces what is there, so one answer "nothing" is not enough: a network file
+                // system gives it for a file that was replaced a moment ago.
+                Found::Nothing if matches!(self.look()?, Found::Nothing) => {
+                    self.publish(record)?;
+                    return Ok(took_over);
+                }
+                Found::Nothing => {}
+                Found::Stale(holder, content) => {
+                    // The owner was judged dead after its record was read. If the file is another one
+                    // by now the verdict is not about it.
+                    if read_lock(self.staging)?.as_ref() == Some(&content) {
+                        unlink_lock(self.staging)?;
+                        took_over = Some(Takeover::Stale(holder.owner, holder.reason));
+                    }
+                }
+                Found::Unreadable { reason, content, modified, changed } => {
+                    let waited = match changed {
+                        Changed::LongAgo => true,
+                        Changed::Lately => false,
+                        Changed::CantTell => self.stays(&content, modified)?,
+                    };
+                    // The second look. Not at the content alone: a writer of the original format that
+                    // begins anew on an empty file leaves it as empty as it was.
+                    if !waited || !self.is_still(&content, modified)? {
+                        let changed = Changed::Lately;
+                        return Err(refusal(Found::Unreadable { reason, content, modified, changed }));
+                    }
+                    unlink_lock(self.staging)?;
+                    took_over = Some(Takeover::Unreadable(reason, excerpt(&content)));
+                }
+                other => return Err(refusal(other)),
+            }
+        }
+        let message = format!(
+            "the lock {LOCK_PATH} changes all the time; is a program at work that does not follow the protocol?"
+        );
+        Err(Error::new(ErrorCode::InUse, message).at(LOCK_PATH))
+    }
+
+    /// Step 3 on a file system without hard links: the whole record is renamed over L. Among those who
+    /// follow the protocol the flags exclude; writers of the original format are met by luck only.
+    fn publish(&self, record: &LockRecord) -> Result<()> {
+        let copy = self.flag.publish_name();
+        create_whole(self.owners, &copy, &record.to_file(), Durability::None)
+            .map_err(|error| Error::io("write", owners_path(&copy), &error))?;
+        self.owners
+            .rename(&copy, self.staging, LOCK)
+            .map_err(|error| Error::io("create the lock", LOCK_PATH, &error))
+    }
+
+    /// The live flags but ours, sorted. Dead owners' flags are removed on the way.
+    fn live_flags(&self) -> Result<Vec<(FlagName, Verdict)>> {
+        let mut live = Vec::new();
+        let Roster { flags, copies } = roster(self.owners)?;
+        for flag in flags {
+            if flag == *self.flag {
+                continue;
+            }
+            let verdict = judge_flag(&flag, self.me, self.system, || self.lease_of(&flag));
+            if verdict.is_dead() {
+                lower(self.owners, &flag)?;
+            } else {
+                live.push((flag, verdict));
+            }
+        }
+        for copy in copies {
+            // Left by a crash between writing the copy and renaming it. Nobody waits for it.
+            if judge_flag(&copy, self.me, self.system, || self.lease_of(&copy)).is_dead() {
+                let _ = self.owners.unlink(&copy.publish_name());
+            }
+        }
+        live.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(live)
+    }
+
+    /// The lease of a flag whose owner can't be probed.
+    fn lease_of(&self, flag: &FlagName) -> Lease {
+        let seconds = match read_file(self.owners, flag.as_str(), MAX_RECORD_BYTES) {
+            Ok(Content::Whole(content)) => match LockRecord::parse(&content) {
+                Ok(record) => record.lease_seconds,
+                // Its owner stopped before it had written the record.
+                Err(_) => Some(DEFAULT_LEASE_SECONDS),
+            },
+            Ok(Content::TooLarge(_) | Content::NotAFile(_)) => Some(DEFAULT_LEASE_SECONDS),
+            // What can't be read at this moment may state a longer lease.
+            Err(_) => None,
+        };
+        let renewed = self.owners.stat(flag.as_str()).ok().and_then(|stat| stat.modified);
+        Lease { seconds, renewed, now: self.file_system_now() }
+    }
+
+    /// The file system's clock, as of the moment our flag was written.
+    fn file_system_now(&self) -> Option<Time> {
+        self.owners.stat(self.flag.as_str()).ok()?.modified
+    }
+
+    fn look(&self) -> Result<Found> {
+        look(self.staging, self.me, self.system, Some(self.flag.token), self.file_system_now())
+    }
+
+    /// Does the lock file stay as it is for the grace time?
+    fn stays(&self, content: &[u8], modified: Option<Time>) -> Result<bool> {
+        const STEP_MS: u32 = 250;
+        for _ in 0..UNREADABLE_GRACE_SECONDS * 1_000 / STEP_MS {
+            self.system.sleep_ms(STEP_MS);
+            if !self.is_still(content, modified)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Is the lock file as it was, in content and in time?
+    fn is_still(&self, content: &[u8], modified: Option<Time>) -> Result<bool> {
+        if read_lock(self.staging)?.as_deref() != Some(content) {
+            return Ok(false);
+        }
+        match self.staging.stat(LOCK) {
+            Ok(stat) => Ok(stat.modified == modified),
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look at the lock", LOCK_PATH, &error)),
+        }
+    }
+
+    /// Another contender is before us, and the lock itself is not there yet.
+    fn in_use_by(&self, flag: &FlagName, verdict: &Verdict) -> Error {
+        let owner = match read_record(self.owners, flag.as_str()) {
+            Some(record) => record.owner(),
+            // Its record may not be written yet; the name says enough.
+            None => Owner { pid: flag.pid, pod_name: String::new(), started_at: String::new() },
+        };
+        match verdict {
+            Verdict::Alive(_) => {
+                in_use("live", owner, "it is taking the lock at this moment; try again or wait for it")
+            }
+            Verdict::Unknown(place) | Verdict::Dead(place) => in_use(
+                "unreachable",
+                owner,
+                &format!(
+                    "it was taking the lock, and nobody can tell from here whether it still is: {place}"
+                ),
+            ),
+        }
+    }
+}
+
+/// Is it a file system's way to say that it has no hard links? FAT says EPERM, others ENOTSUP, ENOSYS
+/// or EIO; EACCES comes from mount options and policies that forbid links alone. If something else is
+/// wrong the rename that is tried instead fails too, with the better message.
+pub(super) fn lacks_links(error: &FsError) -> bool {
+    matches!(
+        error.kind,
+        FsErrorKind::NotPermitted
+            | FsErrorKind::Access
+            | FsErrorKind::Unsupported
+            | FsErrorKind::TooManyLinks
+            | FsErrorKind::Invalid
+            | FsErrorKind::Io
+    )
+}

@@ -1,0 +1,167 @@
+//! What stands at the place of the lock. Invariant: it is looked at and never followed, waited for or
+//! changed.
+
+use super::{Holder, UNREADABLE_GRACE_SECONDS};
+use crate::error::{Error, Owner, Result};
+use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Time, read_file};
+use crate::layout::{LOCK, LOCK_PATH, Token};
+use crate::liveness::{Verdict, judge_record};
+use crate::record::{LockRecord, MAX_RECORD_BYTES, TOKEN_TAIL};
+use crate::system::{Identity, System};
+
+/// What stands at the place of the lock.
+pub(super) enum Found {
+    Nothing,
+    /// It carries the token that was asked about.
+    Ours,
+    Held(Holder),
+    Unknown(Holder),
+    Stale(Holder, Vec<u8>),
+    /// No record. Stale if it has not changed for the grace time.
+    Unreadable {
+        reason: String,
+        content: Vec<u8>,
+        modified: Option<Time>,
+        changed: Changed,
+    },
+    NotAFile(Kind),
+}
+
+/// When an unreadable lock file changed last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Longer ago than the grace time.
+    LongAgo,
+    /// Within it.
+    Lately,
+    /// The times of the file system don't tell: it seems to come from the future.
+    CantTell,
+}
+
+/// Looks at the lock: reads it, judges its owner. `own` is the token that makes it ours, `now` the
+/// present time by the clock of the file system.
+pub(super) fn look<D: Dir, S: System>(
+    staging: &D,
+    me: &Identity,
+    system: &S,
+    own: Option<Token>,
+    now: Option<Time>,
+) -> Result<Found> {
+    let stat = match staging.stat(LOCK) {
+        Ok(stat) => stat,
+        Err(error) if error.kind == FsErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(Error::io("look at the lock", LOCK_PATH, &error)),
+    };
+    if stat.kind != Kind::File {
+        return Ok(Found::NotAFile(stat.kind));
+    }
+    let Some(content) = read_lock(staging)? else {
+        return Ok(Found::Nothing);
+    };
+    let record = match LockRecord::parse(&content) {
+        Ok(record) => record,
+        Err(reason) => {
+            let changed = match (stat.modified, now) {
+                (Some(modified), Some(now)) if modified.plus_seconds(UNREADABLE_GRACE_SECONDS) < now => {
+                    Changed::LongAgo
+                }
+                (Some(modified), Some(now)) if modified <= now.plus_seconds(1) => Changed::Lately,
+                _ => Changed::CantTell,
+            };
+            return Ok(Found::Unreadable { reason, content, modified: stat.modified, changed });
+        }
+    };
+    if own.is_some_and(|own| record.token.as_deref() == Some(own.to_string().as_str())) {
+        return Ok(Found::Ours);
+    }
+    let verdict = judge_record(&record, stat.modified, now, me, system);
+    let holder = Holder {
+        owner: record.owner(),
+        consumed: record.consumed_ids.len() as u64,
+        reason: verdict.reason().to_owned(),
+    };
+    Ok(match verdict {
+        Verdict::Alive(_) => Found::Held(holder),
+        Verdict::Unknown(_) => Found::Unknown(holder),
+        Verdict::Dead(_) => Found::Stale(holder, content),
+    })
+}
+
+/// The content of the lock file; none if there is none. One that is too large is cut off, which makes
+/// it unreadable.
+pub(super) fn read_lock<D: Dir>(staging: &D) -> Result<Option<Vec<u8>>> {
+    match read_file(staging, LOCK, MAX_RECORD_BYTES) {
+        Ok(Content::Whole(content) | Content::TooLarge(content)) => Ok(Some(content)),
+        // It was a file a moment ago. Whoever asks compares with that file, or parses.
+        Ok(Content::NotAFile(_)) => Ok(Some(Vec::new())),
+        Err(FsError { kind: FsErrorKind::NotFound, .. }) => Ok(None),
+        Err(error) => Err(Error::io("read the lock", LOCK_PATH, &error)),
+    }
+}
+
+/// The token that the lock on disk carries: the flag that belongs to this very lock has it too.
+pub(super) fn token_on_disk<D: Dir>(staging: &D) -> Result<Option<Token>> {
+    Ok(read_lock(staging)?
+        .and_then(|content| LockRecord::parse(&content).ok())
+        .and_then(|record| Token::parse(&record.token?)))
+}
+
+/// Whose the lock on disk is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carried {
+    Nothing,
+    Ours,
+    Other,
+}
+
+pub(super) fn carries<D: Dir>(staging: &D, token: Token) -> Result<Carried> {
+    let look = || {
+        let stat = staging.stat(LOCK)?;
+        if stat.kind != Kind::File {
+            return Ok(Carried::Other);
+        }
+        let ours = tail_carries(&staging.open(LOCK)?, stat.size, token)?;
+        Ok(if ours { Carried::Ours } else { Carried::Other })
+    };
+    match look() {
+        Err(FsError { kind: FsErrorKind::NotFound, .. }) => Ok(Carried::Nothing),
+        other => other.map_err(|error| Error::io("read the lock", LOCK_PATH, &error)),
+    }
+}
+
+/// Does a lock file of this size carry the token? Its head may be a million ids long.
+pub(super) fn tail_carries(file: &impl File, size: u64, token: Token) -> FsResult<bool> {
+    let mark = LockRecord::token_mark(token);
+    let mut offset = size.saturating_sub(TOKEN_TAIL);
+    let mut tail = Vec::new();
+    while (tail.len() as u64) < TOKEN_TAIL {
+        let chunk = file.read(usize::try_from(TOKEN_TAIL).unwrap_or(usize::MAX), offset)?;
+        if chunk.is_empty() {
+            break;
+        }
+        offset += chunk.len() as u64;
+        tail.extend_from_slice(&chunk);
+        if offset >= size {
+            break;
+        }
+    }
+    Ok(tail.windows(mark.len()).any(|window| window == mark.as_bytes()))
+}
+
+/// A record that may or may not be there and whole.
+pub(super) fn read_record<D: Dir>(dir: &D, name: &str) -> Option<LockRecord> {
+    let Ok(Content::Whole(content)) = read_file(dir, name, MAX_RECORD_BYTES) else {
+        return None;
+    };
+    LockRecord::parse(&content).ok()
+}
+
+pub(super) fn owner_on_disk<D: Dir>(staging: &D) -> Option<Owner> {
+    read_record(staging, LOCK).map(|record| record.owner())
+}
+
+/// How a file begins, for messages.
+pub(super) fn excerpt(content: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&content[..content.len().min(800)]);
+    text.chars().take(200).flat_map(char::escape_debug).collect()
+}

@@ -1,0 +1,260 @@
+//! The consolidation lock: the roster protocol. Invariant: of all processes that follow it, at most
+//! one holds the lock, whatever the moment at which any of them stops.
+//!
+//! `L` is the visible lock, `F` an owner's flag in a directory of its own; the token in the flag's
+//! name is fresh for each attempt and a flag is never renamed.
+//!
+//! ```text
+//! acquire:
+//!  1  create F exclusively; write the whole record; close
+//!  2  for each other flag G: owner dead -> unlink G, else G is live
+//!     if any is live:
+//!         some live G sorts before F, or L is present and not stale  -> unlink F; in use
+//!         sleep with jitter; again (about 2 s in all, then unlink F; in use)
+//!  3  link(F, L)                               ok -> held
+//!  4  EEXIST: read L; gone -> 3; not stale -> unlink F; in use
+//!             stale: read L again; the same -> unlink L; goto 3
+//! release: L carries our token ? unlink L; unlink F
+//! ```
+//!
+//! Why it excludes: F stands from before the scan until after the hold, so of two processes the one
+//! that raised its flag later sees the other's. Only a process that saw no live flag touches L. A name
+//! is never used twice, so unlinking a dead owner's flag can't hit anybody else's. A fresh take is
+//! decided once more by `link`, which the file system makes atomic.
+//!
+//! A crash after step 1 leaves F, after step 3 F and L: both are a dead owner's and are removed by the
+//! next one. While the lock is held L is only ever replaced by rename, never written in place, but for
+//! [`Held::refresh`], which writes one byte over itself.
+
+mod attempt;
+mod held;
+mod look;
+mod refusal;
+mod roster;
+mod unlock;
+
+use crate::durable::{Durability, create_whole};
+use crate::error::{Error, ErrorCode, Owner, Result};
+use crate::fs::{Dir, FsErrorKind};
+use crate::layout::{EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, Token, clip, owners_path};
+use crate::record::LockRecord;
+use crate::system::{Identity, System};
+use crate::workspace::{Workspace, open_or_create};
+use attempt::Attempt;
+use look::{Carried, Found, carries, excerpt, look};
+use refusal::not_a_file;
+use roster::{Roster, lower, remove_flag_file, roster};
+
+/// For how long a lock file that can't be read must not have changed before it counts as stale: its
+/// writer may be between creating it and writing it. In seconds.
+const UNREADABLE_GRACE_SECONDS: u32 = 5;
+
+/// The longest name of a pod, in bytes.
+pub const MAX_POD_NAME_BYTES: usize = 1_024;
+
+/// How a lock is to be taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcquireOptions {
+    /// The pod that takes it.
+    pub pod_name: String,
+    /// Its lease; none: it never runs out.
+    pub lease_seconds: Option<u32>,
+    /// The token; none: a fresh one is drawn.
+    pub token: Option<Token>,
+}
+
+/// What stood in the way and was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Takeover {
+    /// A dead owner's lock, and why the owner counts as dead.
+    Stale(Owner, String),
+    /// A lock file that could not be read: why, and how it begins.
+    Unreadable(String, String),
+    /// By force, the lock of an owner that is not proved to be dead, and what is known of it.
+    Forced(Owner, String),
+}
+
+/// The state of the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// There is none.
+    Free,
+    /// Its owner lives.
+    Held(Holder),
+    /// Nobody can tell from here, and its lease has not run out.
+    Unknown(Holder),
+    /// Its owner is dead.
+    Stale(Holder),
+    /// It is no lock record: why, and how it begins.
+    Unreadable(String, String),
+}
+
+/// A lock's owner and the verdict on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The owner.
+    pub owner: Owner,
+    /// How many ids it lists as consumed.
+    pub consumed: u64,
+    /// Why it counts as what it counts as.
+    pub reason: String,
+}
+
+/// What a release did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReleaseReport {
+    /// Consumed entries that were deleted.
+    pub removed: u64,
+    /// Consumed entries that were gone.
+    pub missing: u64,
+    /// Consumed entries that could not be deleted, and why.
+    pub failed: Vec<(EntryId, String)>,
+    /// Consumed entries that are still to be deleted.
+    pub left: u64,
+}
+
+/// A lock that is held. Dropping it leaves the lock on disk.
+#[derive(Debug)]
+pub struct Held<D> {
+    staging: D,
+    owners: D,
+    flag: FlagName,
+    record: LockRecord,
+    consumed: Vec<EntryId>,
+}
+
+impl<D: Dir, S: System> Workspace<D, S> {
+    /// Takes the lock. Returns with it what was taken over.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InUse`] with the owner; [`ErrorCode::WrongFileType`] if a directory or a symbolic
+    /// link stands in the place of the lock; I/O errors. After an error our flag is gone and the lock
+    /// is as it was, or a stale one is removed.
+    pub fn acquire(&self, options: &AcquireOptions) -> Result<(Held<D>, Option<Takeover>)> {
+        if options.pod_name.len() > MAX_POD_NAME_BYTES {
+            let message = format!("the name of the pod has more than {MAX_POD_NAME_BYTES} bytes");
+            return Err(Error::new(ErrorCode::InvalidInput, message));
+        }
+        let me = self.identity()?;
+        let (staging, _) = self.staging_or_create()?;
+        let (owners, _) = open_or_create(&staging, OWNERS, OWNERS_PATH)?;
+        let token = options.token.unwrap_or_else(|| {
+            let mut random = [0; 16];
+            self.system.random(&mut random);
+            Token::new(random)
+        });
+        let record = LockRecord::new(&me, &options.pod_name, self.system.now(), token, options.lease_seconds);
+        let flag = FlagName::new(&me, token);
+        // Step 1. Nothing is synchronised: after a crash of the machine every owner is dead anyway.
+        if let Err(failed) = create_whole(&owners, flag.as_str(), &record.to_file(), Durability::None) {
+            let error = Error::io("raise the owner flag", owners_path(flag.as_str()), &failed);
+            // A flag that exists is that of an earlier attempt with this token.
+            let exists = failed.kind == FsErrorKind::Exists;
+            return Err(if exists { error } else { retreat(&staging, &owners, &flag, error) });
+        }
+        let attempt =
+            Attempt { system: &self.system, staging: &staging, owners: &owners, me: &me, flag: &flag };
+        match attempt.contend(&record) {
+            Ok(took_over) => Ok((Held { staging, owners, flag, record, consumed: Vec::new() }, took_over)),
+            Err(error) => Err(retreat(&staging, &owners, &flag, error)),
+        }
+    }
+
+    /// The state of the lock. Changes nothing.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn lock_status(&self) -> Result<Status> {
+        let Some(staging) = self.staging()? else {
+            return Ok(Status::Free);
+        };
+        let me = self.identity()?;
+        // Without a file of our own there is only our clock; acquire decides by the file system's.
+        Ok(match look(&staging, &me, &self.system, None, Some(self.system.now()))? {
+            Found::Nothing | Found::Ours => Status::Free,
+            Found::Held(holder) => Status::Held(holder),
+            Found::Unknown(holder) => Status::Unknown(holder),
+            Found::Stale(holder, _) => Status::Stale(holder),
+            Found::Unreadable { reason, content, .. } => Status::Unreadable(reason, excerpt(&content)),
+            Found::NotAFile(kind) => Status::Unreadable(not_a_file(kind), String::new()),
+        })
+    }
+
+    /// Clears what an instance that is gone left behind under this token: its flag, and the lock if it
+    /// carries the token. True if there was anything.
+    ///
+    /// # Errors
+    /// I/O errors; the call can be repeated.
+    pub fn abandon(&self, token: Token) -> Result<bool> {
+        let Some(staging) = self.staging()? else {
+            return Ok(false);
+        };
+        let mut found = false;
+        // L first: a flag without a lock is a contender that is gone, a lock without a flag would be
+        // a holder that nobody sees in the roster.
+        if carries(&staging, token)? == Carried::Ours {
+            unlink_lock(&staging)?;
+            found = true;
+        }
+        let owners = match staging.open_dir(OWNERS) {
+            Ok(owners) => owners,
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(found),
+            Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
+        };
+        let Roster { flags, copies } = roster(&owners)?;
+        for copy in copies.iter().filter(|copy| copy.token == token) {
+            remove_flag_file(&owners, &copy.publish_name())?;
+            found = true;
+        }
+        for flag in flags.iter().filter(|flag| flag.token == token) {
+            lower(&owners, flag)?;
+            found = true;
+        }
+        Ok(found)
+    }
+
+    /// Who hosts us, with texts of a bounded length: they must fit into the tail of the record.
+    fn identity(&self) -> Result<Identity> {
+        let mut me = self.system.current();
+        if me.pid == 0 {
+            // Checked before any file is made: a record with pid 0 would be stale from the start.
+            return Err(Error::new(ErrorCode::Internal, "the host gives no process id; the lock needs one"));
+        }
+        for text in [&mut me.start, &mut me.scope.machine, &mut me.scope.boot, &mut me.scope.pid_namespace] {
+            text.truncate(clip(text).len());
+        }
+        Ok(me)
+    }
+}
+
+/// Takes an attempt back after an error, which stays the one that is told. A call that failed may have
+/// had its effect all the same (a network file system whose answer was lost): where that is possible
+/// the lock and the copy are looked for.
+pub(super) fn retreat<D: Dir>(staging: &D, owners: &D, flag: &FlagName, error: Error) -> Error {
+    let mut error = error;
+    if error.code != ErrorCode::InUse {
+        let lock = match carries(staging, flag.token) {
+            Ok(Carried::Ours) => unlink_lock(staging),
+            Ok(Carried::Nothing | Carried::Other) => Ok(()),
+            Err(error) => Err(error),
+        };
+        error = besides(besides(error, lock), remove_flag_file(owners, &flag.publish_name()));
+    }
+    besides(error, lower(owners, flag))
+}
+
+/// An error, with what went wrong after it.
+pub(super) fn besides(mut error: Error, then: Result<()>) -> Error {
+    if let Err(then) = then {
+        error.message = format!("{}; besides, {}", error.message, then.message);
+    }
+    error
+}
+
+pub(super) fn unlink_lock<D: Dir>(staging: &D) -> Result<()> {
+    match staging.unlink(LOCK) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("remove the lock", LOCK_PATH, &error)),
+    }
+}

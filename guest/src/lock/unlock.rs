@@ -1,0 +1,75 @@
+//! Removing a lock without taking it. Invariant: without force only what the protocol itself would
+//! remove.
+
+use super::look::{Found, excerpt, look, token_on_disk};
+use super::refusal::not_a_file_error;
+use super::roster::{Roster, lower, remove_flag_file, roster};
+use super::{AcquireOptions, Takeover, unlink_lock};
+use crate::error::{Error, Result};
+use crate::fs::{Dir, FsErrorKind};
+use crate::layout::{FlagName, LOCK, OWNERS, OWNERS_PATH};
+use crate::liveness::{Lease, Verdict, judge_flag};
+use crate::system::System;
+use crate::workspace::Workspace;
+
+impl<D: Dir, S: System> Workspace<D, S> {
+    /// Removes a stale lock by the rules of [`Self::acquire`]; with `force` any lock, with its owner's
+    /// flag and the flags of owners that can't be proved alive. Returns what was removed.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn unlock(&self, options: &AcquireOptions, force: bool) -> Result<Option<Takeover>> {
+        let Some(staging) = self.staging()? else {
+            return Ok(None);
+        };
+        if force {
+            return self.remove_by_force(&staging);
+        }
+        if matches!(staging.stat(LOCK), Err(error) if error.kind == FsErrorKind::NotFound) {
+            return Ok(None);
+        }
+        // The protocol judges it, and removes it if it is stale.
+        let (held, took_over) = self.acquire(options)?;
+        held.release_only()?;
+        Ok(took_over)
+    }
+
+    fn remove_by_force(&self, staging: &D) -> Result<Option<Takeover>> {
+        let me = self.identity()?;
+        let now = Some(self.system.now());
+        let (removed, token) = match look(staging, &me, &self.system, None, now)? {
+            Found::Nothing | Found::Ours => (None, None),
+            Found::NotAFile(kind) => return Err(not_a_file_error(kind)),
+            Found::Held(holder) | Found::Unknown(holder) => {
+                (Some(Takeover::Forced(holder.owner, holder.reason)), token_on_disk(staging)?)
+            }
+            Found::Stale(holder, _) => {
+                (Some(Takeover::Stale(holder.owner, holder.reason)), token_on_disk(staging)?)
+            }
+            Found::Unreadable { reason, content, .. } => {
+                (Some(Takeover::Unreadable(reason, excerpt(&content))), None)
+            }
+        };
+        if removed.is_some() {
+            unlink_lock(staging)?;
+        }
+        let owners = match staging.open_dir(OWNERS) {
+            Ok(owners) => owners,
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(removed),
+            Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
+        };
+        let spared = |flag: &FlagName| {
+            let verdict =
+                judge_flag(flag, &me, &self.system, || Lease { seconds: None, renewed: None, now: None });
+            Some(flag.token) != token && matches!(verdict, Verdict::Alive(_))
+        };
+        let Roster { flags, copies } = roster(&owners)?;
+        for copy in copies.iter().filter(|copy| !spared(copy)) {
+            remove_flag_file(&owners, &copy.publish_name())?;
+        }
+        for flag in flags.iter().filter(|flag| !spared(flag)) {
+            lower(&owners, flag)?;
+        }
+        Ok(removed)
+    }
+}
