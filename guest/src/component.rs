@@ -4,9 +4,11 @@
 use crate::durable::Durability;
 use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Owner};
-use crate::layout::{EntryId, LOCK_PATH, Token};
+use crate::layout::{EntryId, LOCK_PATH, RunId, Token, runs_path};
 use crate::lock::{AcquireOptions, Held, Holder, ReleaseReport, Status, Takeover};
+use crate::outcome::Ending;
 use crate::record::LockRecord;
+use crate::runs::{Past, Recovered};
 use crate::staging::{Entry, Limits, Snapshot, UnusableFile};
 use crate::system::{Scope, System};
 use crate::wasi::{WasiDir, WasiSystem};
@@ -14,7 +16,9 @@ use crate::workspace::Workspace;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::bindings::exports::insomnia::consolidation::{lock as wit_lock, staging as wit_staging};
+use crate::bindings::exports::insomnia::consolidation::{
+    lock as wit_lock, runs as wit_runs, staging as wit_staging,
+};
 use crate::bindings::insomnia::consolidation::{process, types as wit};
 
 /// What the bindings call.
@@ -43,7 +47,7 @@ pub(crate) struct SnapshotState(RefCell<Snapshot<WasiDir>>);
 /// A held lock. Rewriting it needs the workspace, for a temporary name.
 pub(crate) struct HeldState {
     workspace: Shared,
-    held: RefCell<Held<WasiDir>>,
+    held: RefCell<Held<WasiDir, WasiSystem>>,
 }
 
 impl wit_staging::Guest for Component {
@@ -95,6 +99,7 @@ impl wit_staging::Guest for Component {
             now_ms: workspace.system().now().millis(),
             unusable_count: summary.unusable_count,
             unusable: unusable(&summary.unusable),
+            consumed: summary.consumed,
         })
     }
 
@@ -138,7 +143,9 @@ impl wit_lock::Guest for Component {
     fn acquire(options: wit_lock::Options) -> Result<wit_lock::Acquired, wit::Error> {
         let workspace = workspace()?;
         let (held, took_over) = workspace.acquire(&acquire_options(options)?)?;
+        let recovered = held.recovered().iter().map(Into::into).collect();
         Ok(wit_lock::Acquired {
+            recovered,
             lock: wit_lock::Held::new(HeldState { workspace, held: RefCell::new(held) }),
             took_over: took_over.map(Into::into),
         })
@@ -156,8 +163,12 @@ impl wit_lock::Guest for Component {
         })
     }
 
-    fn unlock(options: wit_lock::Options, force: bool) -> Result<Option<wit_lock::Takeover>, wit::Error> {
-        let removed = workspace()?.unlock(&acquire_options(options)?, force)?;
+    fn unlock(
+        options: wit_lock::Options,
+        force: bool,
+        reason: Option<String>,
+    ) -> Result<Option<wit_lock::Takeover>, wit::Error> {
+        let removed = workspace()?.unlock(&acquire_options(options)?, force, reason.as_deref())?;
         Ok(removed.map(Into::into))
     }
 
@@ -205,10 +216,45 @@ impl wit_lock::GuestHeld for HeldState {
         Ok(report.into())
     }
 
-    fn release_only(lock: wit_lock::Held) -> Result<wit_lock::ReleaseReport, wit::Error> {
-        let report = lock.into_inner::<HeldState>().held.into_inner().release_only()?;
+    fn release_only(
+        lock: wit_lock::Held,
+        reason: Option<String>,
+    ) -> Result<wit_lock::ReleaseReport, wit::Error> {
+        let report = lock.into_inner::<HeldState>().held.into_inner().release_only(reason.as_deref())?;
         Ok(report.into())
     }
+}
+
+impl wit_runs::Guest for Component {
+    fn list(max: u32) -> Result<wit_runs::History, wit::Error> {
+        let (past, unreadable) = workspace()?.past_runs(usize::try_from(max).unwrap_or(usize::MAX))?;
+        Ok(wit_runs::History {
+            runs: past.into_iter().map(Into::into).collect(),
+            unreadable: unreadable
+                .into_iter()
+                .map(|(run, reason)| wit_runs::UnreadableRun { id: run.to_string(), reason })
+                .collect(),
+        })
+    }
+
+    fn get(id: String) -> Result<wit_runs::Run, wit::Error> {
+        Ok(past_run(&id)?.into())
+    }
+
+    fn entries(id: String) -> Result<Vec<String>, wit::Error> {
+        Ok(texts(&past_run(&id)?.outcome.entry_ids))
+    }
+}
+
+fn past_run(id: &str) -> Result<Past, wit::Error> {
+    let run = RunId::parse(id).ok_or_else(|| {
+        let message = format!("{id:?} is no id of a run: a UUIDv7 in lower case with hyphens is");
+        Error::new(ErrorCode::InvalidInput, message)
+    })?;
+    workspace()?.past_run(run)?.ok_or_else(|| {
+        let path = runs_path(&run.file_name());
+        Error::new(ErrorCode::NotFound, format!("there is no outcome {path}")).at(path).into()
+    })
 }
 
 fn texts(ids: &[EntryId]) -> Vec<String> {
@@ -243,6 +289,7 @@ fn acquire_options(options: wit_lock::Options) -> Result<AcquireOptions, wit::Er
         pod_name: options.pod_name,
         lease_seconds: options.lease_seconds,
         token: options.token.as_deref().map(parse_token).transpose()?,
+        durability: options.durability.into(),
     })
 }
 
@@ -312,11 +359,59 @@ impl From<ReleaseReport> for wit_lock::ReleaseReport {
             removed: report.removed,
             missing: report.missing,
             left: report.left,
-            failed: report
-                .failed
-                .into_iter()
-                .map(|(id, reason)| wit_lock::FailedDelete { id: id.to_string(), reason })
-                .collect(),
+            lost: report.lost,
+            failed: failed(&report.failed),
+        }
+    }
+}
+
+fn failed(failed: &[(EntryId, String)]) -> Vec<wit_runs::FailedDelete> {
+    let convert = |(id, reason): &(EntryId, String)| wit_runs::FailedDelete {
+        id: id.to_string(),
+        reason: reason.clone(),
+    };
+    failed.iter().map(convert).collect()
+}
+
+impl From<Ending> for wit_runs::Ending {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Consolidated => wit_runs::Ending::Consolidated,
+            Ending::Failed => wit_runs::Ending::Failed,
+            Ending::Aborted => wit_runs::Ending::Aborted,
+            Ending::Unlocked => wit_runs::Ending::Unlocked,
+        }
+    }
+}
+
+impl From<Past> for wit_runs::Run {
+    fn from(Past { run, outcome, pending }: Past) -> Self {
+        wit_runs::Run {
+            id: run.to_string(),
+            ending: outcome.outcome.into(),
+            owner: outcome.owner().into(),
+            entry_count: outcome.entry_ids.len() as u64,
+            ended_at: outcome.ended_at,
+            ended_by: outcome.ended_by.map(|by| wit::Owner {
+                pid: by.pid,
+                pod_name: by.pod_name,
+                started_at: String::new(),
+            }),
+            reason: outcome.reason,
+            pending,
+        }
+    }
+}
+
+impl From<&Recovered> for wit_runs::RecoveredRun {
+    fn from(recovered: &Recovered) -> Self {
+        wit_runs::RecoveredRun {
+            id: recovered.run.to_string(),
+            ending: recovered.ending.into(),
+            owner: recovered.owner.clone().into(),
+            removed: recovered.removed,
+            failed: failed(&recovered.failed),
+            note: recovered.note.clone(),
         }
     }
 }

@@ -8,9 +8,10 @@
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult};
 
 /// How hard a write tries to survive a crash of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// Synchronise the data before the name and the name before returning.
+    #[default]
     Full,
     /// Synchronise nothing.
     None,

@@ -62,6 +62,13 @@ pub struct Error {
     pub staged: Vec<EntryId>,
 }
 
+impl Owner {
+    /// One of whom nothing is known.
+    pub fn unknown() -> Self {
+        Owner { pid: 0, pod_name: String::new(), started_at: String::new() }
+    }
+}
+
 impl Error {
     /// An error without particulars.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {

@@ -20,6 +20,24 @@ pub const OWNERS_PATH: &str = "_staging/.owners";
 /// no hard links.
 pub const PUBLISH_SUFFIX: &str = ".pub";
 
+/// The outcomes of runs, in the root.
+pub const RUNS: &str = "runs";
+/// Runs that are between their commit and their end, in [`RUNS`]. Apart from the outcomes, so that
+/// taking the lock costs the same however many runs there were.
+pub const UNFINISHED: &str = ".unfinished";
+/// The unfinished runs, from the root.
+pub const UNFINISHED_PATH: &str = "runs/.unfinished";
+
+/// The path of a name among the outcomes, from the root, for messages.
+pub fn runs_path(name: &str) -> String {
+    format!("{RUNS}/{name}")
+}
+
+/// The path of a name among the unfinished runs, from the root, for messages.
+pub fn unfinished_path(name: &str) -> String {
+    format!("{UNFINISHED_PATH}/{name}")
+}
+
 /// The path of a name in the staging directory, from the root, for messages.
 pub fn staging_path(name: &str) -> String {
     format!("{STAGING}/{name}")
@@ -112,6 +130,46 @@ impl fmt::Display for EntryId {
 impl fmt::Debug for EntryId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// The name of a run: a UUIDv7 too. Its outcome is in [`RunId::file_name`].
+pub type RunId = EntryId;
+
+/// How far an unfinished run has come. The name of its file says it, so that a rename decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Progress {
+    /// Its owner is about to commit it.
+    Open,
+    /// It is committed: its entries are consumed, and to be deleted.
+    Committed,
+    /// A successor found it open. Its owner can't commit it any more.
+    Sealed,
+}
+
+impl Progress {
+    /// All of them.
+    pub const ALL: [Progress; 3] = [Progress::Open, Progress::Committed, Progress::Sealed];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Progress::Open => ".open",
+            Progress::Committed => ".committed",
+            Progress::Sealed => ".sealed",
+        }
+    }
+
+    /// The name of the file of an unfinished run.
+    pub fn name(self, run: RunId) -> String {
+        format!("{run}{}", self.suffix())
+    }
+
+    /// From the name of a file among the unfinished runs; `None` for any other name.
+    pub fn parse(name: &str) -> Option<(RunId, Self)> {
+        Self::ALL.into_iter().find_map(|progress| {
+            let run = RunId::parse(name.strip_suffix(progress.suffix())?)?;
+            Some((run, progress))
+        })
     }
 }
 

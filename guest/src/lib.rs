@@ -14,6 +14,8 @@
 //! | dead, alive or unknown | [`liveness`] |
 //! | the staging directory | [`staging`] |
 //! | the lock protocol | [`lock`] |
+//! | format of a run's outcome | [`outcome`] |
+//! | commit and recovery of runs | [`runs`] |
 //!
 //! Not guaranteed: exclusion against programs that write the lock file without following the protocol,
 //! and anything at all on a file system that reorders or loses metadata operations while it is up.
@@ -28,7 +30,9 @@ pub mod json;
 pub mod layout;
 pub mod liveness;
 pub mod lock;
+pub mod outcome;
 pub mod record;
+pub mod runs;
 pub mod staging;
 pub mod system;
 pub mod workspace;

@@ -6,7 +6,7 @@
 //! | same boot and process-id namespace; no such pid, or another start time than recorded | dead |
 //! | same boot and process-id namespace; the process is a zombie | dead |
 //! | same boot and process-id namespace; the pid runs, with the recorded start time if there is one | alive |
-//! | same machine, another boot | dead |
+//! | same machine, another boot | dead once its lease has run out, at once if it has none |
 //! | anything else | unknown; dead once its lease has run out |
 //! | a pid that no process can have: 0, or above 2147483647 | dead, wherever it is |
 //! | original format: no such pid, a zombie, or started 2 s or more after `started_at` | dead |
@@ -94,7 +94,7 @@ pub fn judge_record(
             }
         }
         Relation::Nowhere => no_process(record.pid),
-        Relation::EarlierBoot => Verdict::Dead("its machine was restarted since".into()),
+        Relation::EarlierBoot => earlier_boot(record.lease_seconds),
         Relation::Elsewhere(place) => Verdict::Unknown(place.into()),
     };
     settle_by_lease(verdict, Lease { seconds: record.lease_seconds, renewed, now })
@@ -122,8 +122,21 @@ pub fn judge_flag(
     match relation_of(flag.pid, &flag.scope(), &NameParts::of(&here.scope)) {
         Relation::Same => judge_here(flag.pid, flag.process_start(), &system.inspect(flag.pid)),
         Relation::Nowhere => no_process(flag.pid),
-        Relation::EarlierBoot => Verdict::Dead("its machine was restarted since".into()),
+        Relation::EarlierBoot => {
+            let lease = lease();
+            settle_by_lease(earlier_boot(lease.seconds), lease)
+        }
         Relation::Elsewhere(place) => settle_by_lease(Verdict::Unknown(place.into()), lease()),
+    }
+}
+
+/// Copies of an image share the machine's id, and containers often the host name too: then another boot is
+/// another machine, on which the owner may live. A lease tells. Without one the name has to do: after a
+/// restart the lock would be held for ever.
+fn earlier_boot(lease_seconds: Option<u32>) -> Verdict {
+    match lease_seconds {
+        Some(_) => Verdict::Unknown("it ran before this machine was restarted, or on a copy of it,".into()),
+        None => Verdict::Dead("its machine was restarted since".into()),
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::error::Owner;
 use crate::fs::Time;
 use crate::json::Object;
-use crate::layout::Token;
+use crate::layout::{EntryId, Token};
 use crate::system::{Identity, Scope};
 use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
@@ -46,6 +46,9 @@ pub struct LockRecord {
     /// When the first process of that group started.
     #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub command_start: Option<String>,
+    /// The run that has taken the entries.
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
 }
 
 /// A later version may write other types into members that the original format does not have. Then
@@ -93,6 +96,7 @@ impl LockRecord {
             lease_seconds,
             command_group: None,
             command_start: None,
+            run_id: None,
         }
     }
 
@@ -129,6 +133,11 @@ impl LockRecord {
         Owner { pid: self.pid, pod_name: self.pod_name.clone(), started_at: self.started_at.clone() }
     }
 
+    /// The entries that it names. A text that is no canonical id names no file, and is passed over.
+    pub fn entry_ids(&self) -> Vec<EntryId> {
+        self.consumed_ids.iter().filter_map(|text| EntryId::parse(text)).collect()
+    }
+
     /// When the owner took the lock.
     pub fn started_at(&self) -> Option<Time> {
         let time = DateTime::parse_from_rfc3339(&self.started_at).ok()?;
@@ -138,7 +147,7 @@ impl LockRecord {
 
 /// The members that follow `consumed_ids` fit into so many bytes (the host bounds the scope's parts),
 /// so that ownership is checked without reading a million ids.
-pub const TOKEN_TAIL: u64 = 4096;
+pub const TOKEN_TAIL: u64 = 8192;
 
 /// A time as the original format writes it: UTC, as many digits of the second as are needed.
 pub fn to_rfc3339(time: Time) -> String {

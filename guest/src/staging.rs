@@ -61,6 +61,8 @@ pub struct Summary {
     pub unusable_count: u64,
     /// The first [`MAX_NAMED_UNUSABLE`] of them, by name.
     pub unusable: Vec<UnusableFile>,
+    /// Entries that a committed run consumed and that are not deleted yet.
+    pub consumed: u64,
 }
 
 /// Caps on a snapshot.
@@ -101,6 +103,8 @@ struct Listing {
     unusable: Vec<UnusableFile>,
     /// Writes in progress, or what a killed writer left of one.
     temporaries: Vec<EntryId>,
+    /// How many more files are entries by name and type, and were consumed by a run that was committed.
+    consumed: u64,
 }
 
 impl<D: Dir, S: System> Workspace<D, S> {
@@ -135,7 +139,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         if durability == Durability::Full && (created || !self.staging_is_durable.get()) {
             // Not only if we created it: whoever did may have been killed before it came to this, and
             // an entry in a directory whose name is lost is lost.
-            sync_names(&self.root).map_err(|error| Error::io("synchronise", ".", &error))?;
+            sync_names(&*self.root).map_err(|error| Error::io("synchronise", ".", &error))?;
             self.staging_is_durable.set(true);
         }
         let ids: Vec<EntryId> = files.iter().map(|_| self.new_id()).collect();
@@ -186,7 +190,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// I/O errors of opening and listing the directory.
     pub fn entry_ids(&self) -> Result<Vec<EntryId>> {
         match self.staging()? {
-            Some(staging) => Ok(list(&staging)?.ids),
+            Some(staging) => Ok(self.list_entries(&staging)?.ids),
             None => Ok(Vec::new()),
         }
     }
@@ -229,7 +233,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let Some(staging) = self.staging()? else {
             return Ok(summary);
         };
-        let Listing { ids, mut unusable, .. } = list(&staging)?;
+        let Listing { ids, mut unusable, consumed, .. } = self.list_entries(&staging)?;
+        summary.consumed = consumed;
         for id in ids {
             match read(&staging, id) {
                 Ok(entry) => {
@@ -259,7 +264,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let Some(staging) = self.staging()? else {
             return Ok(Snapshot::of(None, Listing::default(), 0));
         };
-        let Listing { mut ids, mut unusable, temporaries } = list(&staging)?;
+        let Listing { mut ids, mut unusable, temporaries, consumed } = self.list_entries(&staging)?;
         let mut left = 0;
         if limits != Limits::default() {
             // Caps count usable entries. If names were counted, unusable files at the head would fill
@@ -289,13 +294,27 @@ impl<D: Dir, S: System> Workspace<D, S> {
             ids = taken;
         }
         unusable.sort_unstable();
-        Ok(Snapshot::of(Some(staging), Listing { ids, unusable, temporaries }, left))
+        Ok(Snapshot::of(Some(staging), Listing { ids, unusable, temporaries, consumed }, left))
+    }
+
+    /// Lists the entries and what looks like one. What a committed run has consumed is no entry any more,
+    /// whether it is deleted yet or not.
+    fn list_entries(&self, staging: &D) -> Result<Listing> {
+        // The files first: what is committed between the two is left out, and not handed out once more.
+        let mut listing = list(staging)?;
+        let consumed = self.consumed()?;
+        if !consumed.is_empty() {
+            let before = listing.ids.len();
+            listing.ids.retain(|id| consumed.binary_search(id).is_err());
+            listing.consumed = (before - listing.ids.len()) as u64;
+        }
+        Ok(listing)
     }
 }
 
 impl<D: Dir> Snapshot<D> {
     fn of(staging: Option<D>, listing: Listing, left: u64) -> Self {
-        let Listing { ids, unusable, temporaries } = listing;
+        let Listing { ids, unusable, temporaries, .. } = listing;
         Snapshot { staging, ids, read: 0, left, unusable, temporaries }
     }
 
@@ -409,7 +428,7 @@ fn remove_temporaries<D: Dir>(staging: &D, ids: &[EntryId]) {
 
 /// Lists the entries and what looks like one.
 fn list<D: Dir>(staging: &D) -> Result<Listing> {
-    let Listing { mut ids, mut unusable, mut temporaries } = Listing::default();
+    let Listing { mut ids, mut unusable, mut temporaries, consumed } = Listing::default();
     let listed = staging.list(&mut |listed| match listed {
         Listed::NotUtf8 => {
             unusable.push(UnusableFile { name: "?".into(), reason: "the name is not UTF-8".into() })
@@ -422,7 +441,7 @@ fn list<D: Dir>(staging: &D) -> Result<Listing> {
     });
     listed.map_err(|error: FsError| Error::io("list", STAGING, &error))?;
     ids.sort_unstable();
-    Ok(Listing { ids, unusable, temporaries })
+    Ok(Listing { ids, unusable, temporaries, consumed })
 }
 
 enum Class {

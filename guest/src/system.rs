@@ -51,8 +51,8 @@ pub struct Evidence {
     pub started_at_ms: Option<u64>,
 }
 
-/// The world outside the directory.
-pub trait System {
+/// The world outside the directory. A clone is the same world.
+pub trait System: Clone {
     /// The wall clock.
     fn now(&self) -> Time;
     /// Lets the others run for about so many milliseconds.

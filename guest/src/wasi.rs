@@ -146,6 +146,7 @@ fn error(code: ErrorCode) -> FsError {
 }
 
 /// The world outside, through WASI and the host.
+#[derive(Clone, Debug)]
 pub(crate) struct WasiSystem;
 
 impl System for WasiSystem {

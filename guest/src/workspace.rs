@@ -5,21 +5,31 @@ use crate::fs::{Dir, FsErrorKind};
 use crate::layout::{EntryId, STAGING};
 use crate::system::System;
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A workspace. The operations are in [`crate::staging`] and [`crate::lock`].
 #[derive(Debug)]
 pub struct Workspace<D, S> {
-    pub(crate) root: D,
+    pub(crate) root: Arc<D>,
     pub(crate) system: S,
     last_id: Cell<Option<(u64, u128)>>,
     /// The name of the staging directory is known to be durable.
     pub(crate) staging_is_durable: Cell<bool>,
+    /// The names of the directories of the runs are known to be durable.
+    pub(crate) runs_are_durable: Arc<AtomicBool>,
 }
 
 impl<D: Dir, S: System> Workspace<D, S> {
     /// The workspace in this directory.
     pub fn new(root: D, system: S) -> Self {
-        Workspace { root, system, last_id: Cell::new(None), staging_is_durable: Cell::new(false) }
+        Workspace {
+            root: Arc::new(root),
+            system,
+            last_id: Cell::new(None),
+            staging_is_durable: Cell::new(false),
+            runs_are_durable: Arc::default(),
+        }
     }
 
     /// The world outside.
@@ -57,16 +67,28 @@ impl<D: Dir, S: System> Workspace<D, S> {
 
     /// The staging directory, or `None` if it is missing.
     pub(crate) fn staging(&self) -> Result<Option<D>> {
-        match self.root.open_dir(STAGING) {
-            Ok(dir) => Ok(Some(dir)),
-            Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("open the staging directory", STAGING, &error)),
-        }
+        open_existing(&*self.root, STAGING, STAGING)
     }
 
     /// The staging directory, created if it is missing. True if it was created.
     pub(crate) fn staging_or_create(&self) -> Result<(D, bool)> {
-        open_or_create(&self.root, STAGING, STAGING)
+        open_or_create(&*self.root, STAGING, STAGING)
+    }
+}
+
+/// An id that stands for a moment only.
+pub(crate) fn fleeting_id(system: &impl System) -> EntryId {
+    let mut random = [0u8; 10];
+    system.random(&mut random);
+    EntryId::from_parts(system.now().millis(), random)
+}
+
+/// Opens a directory; none if it is missing.
+pub(crate) fn open_existing<D: Dir>(parent: &D, name: &str, path: &str) -> Result<Option<D>> {
+    match parent.open_dir(name) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("open the directory", path, &error)),
     }
 }
 

@@ -17,7 +17,7 @@ mod generated {
     });
 }
 
-pub(crate) use generated::exports::insomnia::consolidation::{lock, staging};
+pub(crate) use generated::exports::insomnia::consolidation::{lock, runs, staging};
 pub(crate) use generated::insomnia::consolidation::{process, types};
 pub(crate) use generated::{Consolidation, ConsolidationPre};
 
@@ -42,7 +42,8 @@ convert!(process::Scope => plain::Scope { machine, boot, pid_namespace });
 convert!(lock::StaleOwner => plain::StaleOwner { owner, reason });
 convert!(lock::UnreadableLock => plain::UnreadableLock { reason, content });
 convert!(lock::Holder => plain::Holder { owner, consumed_count, reason });
-convert!(lock::FailedDelete => plain::FailedDelete { id, reason });
+convert!(runs::FailedDelete => plain::FailedDelete { id, reason });
+convert!(runs::UnreadableRun => plain::UnreadableRun { id, reason });
 
 /// A list, item by item.
 pub(crate) fn list<A: Into<B>, B>(items: Vec<A>) -> Vec<B> {
@@ -58,6 +59,7 @@ impl From<staging::Summary> for plain::Summary {
             now_ms: summary.now_ms,
             unusable_count: summary.unusable_count,
             unusable: list(summary.unusable),
+            consumed: summary.consumed,
         }
     }
 }
@@ -91,6 +93,52 @@ impl From<lock::ReleaseReport> for plain::ReleaseReport {
             missing: report.missing,
             failed: list(report.failed),
             left: report.left,
+            lost: report.lost,
+        }
+    }
+}
+
+impl From<runs::Ending> for plain::Ending {
+    fn from(ending: runs::Ending) -> Self {
+        match ending {
+            runs::Ending::Consolidated => Self::Consolidated,
+            runs::Ending::Failed => Self::Failed,
+            runs::Ending::Aborted => Self::Aborted,
+            runs::Ending::Unlocked => Self::Unlocked,
+        }
+    }
+}
+
+impl From<runs::Run> for plain::Run {
+    fn from(run: runs::Run) -> Self {
+        Self {
+            id: run.id,
+            ending: run.ending.into(),
+            owner: run.owner.into(),
+            ended_at: run.ended_at,
+            ended_by: run.ended_by.map(Into::into),
+            reason: run.reason,
+            entry_count: run.entry_count,
+            pending: run.pending,
+        }
+    }
+}
+
+impl From<runs::History> for plain::History {
+    fn from(history: runs::History) -> Self {
+        Self { runs: list(history.runs), unreadable: list(history.unreadable) }
+    }
+}
+
+impl From<runs::RecoveredRun> for plain::RecoveredRun {
+    fn from(recovered: runs::RecoveredRun) -> Self {
+        Self {
+            id: recovered.id,
+            ending: recovered.ending.into(),
+            owner: recovered.owner.into(),
+            removed: recovered.removed,
+            failed: list(recovered.failed),
+            note: recovered.note,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! A lock that is held. Invariant: once a call of it traps, the handle is dead and its lock is
 //! cleared; a refresh in the background and a call never run in its instance at the same time.
 
-use crate::bindings::{Consolidation, types};
+use crate::bindings::{Consolidation, list, types};
 use crate::error::{Error, Fault};
 use crate::keeper::{Refresh, Registration};
 use crate::sandbox::{Instance, State};
 use crate::snapshot::{LockSnapshot, Snapshot};
-use crate::types::{AcquireOptions, ErrorCode, Limits, LockRecord, ReleaseReport, Takeover};
+use crate::types::{
+    AcquireOptions, Durability, ErrorCode, Limits, LockRecord, RecoveredRun, ReleaseReport, Takeover,
+};
 use crate::workspace::{Answer, Shared, options, strings, token, whole_seconds};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use wasmtime::component::ResourceAny;
 pub struct Lock {
     held: Arc<Held>,
     took_over: Option<Takeover>,
+    recovered: Vec<RecoveredRun>,
     path: PathBuf,
     registration: Option<Registration>,
 }
@@ -45,9 +48,13 @@ pub(crate) struct Held {
 const CLEAN_UP_ENTRIES: u32 = 500;
 
 impl Lock {
-    pub(crate) fn acquire(workspace: &Arc<Shared>, how: &AcquireOptions) -> Result<Lock, Error> {
+    pub(crate) fn acquire(
+        workspace: &Arc<Shared>,
+        how: &AcquireOptions,
+        durability: Durability,
+    ) -> Result<Lock, Error> {
         let token = token()?;
-        let options = options(&how.pod_name, how.lease, &token);
+        let options = options(&how.pod_name, how.lease, durability, &token);
         let (instance, (acquired, path)) =
             workspace.call_and_keep("acquire the lock", Some(&token), |store, component| {
                 let lock = component.insomnia_consolidation_lock();
@@ -63,6 +70,8 @@ impl Lock {
         if let Some(takeover) = &took_over {
             workspace.report_takeover(takeover);
         }
+        let recovered: Vec<RecoveredRun> = list(acquired.recovered);
+        workspace.report_recovered(&recovered);
         tracing::debug!(root = %workspace.root().display(), pod = how.pod_name, "acquired the lock");
         let held = Arc::new(Held {
             workspace: Arc::clone(workspace),
@@ -73,14 +82,15 @@ impl Lock {
             consumed: AtomicU64::new(0),
             has_command: AtomicBool::new(false),
         });
-        let mut lock = Lock { path: workspace.root().join(path), took_over, registration: None, held };
+        let path = workspace.root().join(path);
+        let mut lock = Lock { path, took_over, recovered, registration: None, held };
         if let Some(lease) = how.lease {
             match workspace.keeper().register(&lock.held, whole_seconds(lease)) {
                 Ok(registration) => lock.registration = Some(registration),
                 // Nobody would renew the lease, and an owner that can't probe us would take over.
                 Err(error) => {
                     // Whether this works or not, the reason to tell is why there is no lock.
-                    let _ = lock.release_only();
+                    let _ = lock.release_only(None);
                     return Err(Error::engine("start the thread that renews a lease", error));
                 }
             }
@@ -116,6 +126,12 @@ impl Lock {
     /// What was taken over, if anything.
     pub fn took_over(&self) -> Option<&Takeover> {
         self.took_over.as_ref()
+    }
+
+    /// Runs that other owners had left unfinished, and what became of them: those that were committed
+    /// got their entries deleted.
+    pub fn recovered(&self) -> &[RecoveredRun] {
+        &self.recovered
     }
 
     /// Did a refresh or a call find that the lock on disk is not this one any more, or did the
@@ -183,13 +199,16 @@ impl Lock {
         })
     }
 
-    /// Deletes the consumed entries, then the lock. Entries that can't be deleted are in the report.
+    /// Commits the run, deletes the consumed entries, then the lock. From the commit on, which is one
+    /// rename, the entries are consumed: whatever happens to this process then, no run gets them again,
+    /// and the next owner of the lock deletes what is left. Entries that can't be deleted are in the
+    /// report.
     ///
     /// # Errors
     ///
-    /// [`LockLost`](ErrorCode::LockLost) if the lock on disk is another's: nothing more was deleted
-    /// from the moment it was lost. Any other error: some of the consumed entries may be deleted, the
-    /// others come back in the next run, and the lock may still be on disk.
+    /// [`LockLost`](ErrorCode::LockLost): another owner has taken over; the run is not committed, and
+    /// nothing was deleted. Any other error: the message says whether the run is committed; the lock
+    /// may still be on disk.
     pub fn release_with_cleanup(self) -> Result<ReleaseReport, Error> {
         const OPERATION: &str = "release the lock with cleanup";
         let mut deleted = Vec::new();
@@ -226,19 +245,29 @@ impl Lock {
                 %root,
                 id = failed.id,
                 reason = failed.reason,
-                "could not delete a consumed entry; it comes back in the next run"
+                "could not delete a consumed entry; the next run tries again"
+            );
+        }
+        if report.lost {
+            tracing::warn!(
+                %root,
+                "the lock was another's by the time the entries were deleted; the run had been committed"
             );
         }
         Ok(report)
     }
 
-    /// Deletes the lock and nothing else.
+    /// Deletes the lock and nothing else: the entries stay. If a run had begun, because entries were
+    /// recorded, its outcome says that it failed, and this reason.
     ///
     /// # Errors
     ///
-    /// As [`Lock::release_with_cleanup`].
-    pub fn release_only(self) -> Result<ReleaseReport, Error> {
-        self.release("release the lock", |lock, store, resource| lock.call_release_only(store, resource))
+    /// [`LockLost`](ErrorCode::LockLost): another owner has taken over. An I/O error: the lock may still
+    /// be on disk.
+    pub fn release_only(self, reason: Option<&str>) -> Result<ReleaseReport, Error> {
+        self.release("release the lock", |lock, store, resource| {
+            lock.call_release_only(store, resource, reason)
+        })
     }
 
     fn release(

@@ -137,6 +137,9 @@ pub struct Summary {
     pub unusable_count: u64,
     /// The first 1,000 of them, sorted by name.
     pub unusable: Vec<UnusableFile>,
+    /// How many files are entries that a committed run has consumed and that could not be deleted yet.
+    /// They are in no list and no snapshot.
+    pub consumed: u64,
 }
 
 /// Caps on a snapshot; what exceeds them waits for the next run. The default is none.
@@ -258,10 +261,13 @@ pub struct ReleaseReport {
     pub removed: u64,
     /// How many were gone already.
     pub missing: u64,
-    /// Entries that could not be deleted. They stay staged and come back in the next run.
+    /// Entries that could not be deleted. They are consumed all the same: no run gets them again, and
+    /// the next one tries to delete them.
     pub failed: Vec<FailedDelete>,
     /// How many consumed entries are still to be deleted; 0 after a release.
     pub left: u64,
+    /// The run is committed and its entries are deleted, and by then the lock was another's.
+    pub lost: bool,
 }
 
 /// An entry that could not be deleted.
@@ -271,6 +277,92 @@ pub struct FailedDelete {
     pub id: EntryId,
     /// Why.
     pub reason: String,
+}
+
+/// The name of a run: a UUIDv7. Runs sort by the time at which they began.
+pub type RunId = String;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It was committed: its entries are consumed, and deleted or to be deleted.
+    Consolidated,
+    /// Its owner released the lock without a commit. Its entries are kept.
+    Failed,
+    /// Its owner died, or was taken for dead, before the commit. Its entries are kept.
+    Aborted,
+    /// It is no run: somebody removed a lock by force.
+    Unlocked,
+}
+
+impl Ending {
+    /// Its name as it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Consolidated => "consolidated",
+            Ending::Failed => "failed",
+            Ending::Aborted => "aborted",
+            Ending::Unlocked => "unlocked",
+        }
+    }
+}
+
+/// A past run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// How it ended.
+    pub ending: Ending,
+    /// Who held the lock.
+    pub owner: Owner,
+    /// When it ended, RFC 3339; of a consolidated run, when it was committed.
+    pub ended_at: String,
+    /// Who ended it, if that was not its owner; `started_at` is empty.
+    pub ended_by: Option<Owner>,
+    /// Why, if it did not end well.
+    pub reason: Option<String>,
+    /// How many entries it took.
+    pub entry_count: u64,
+    /// It is committed, and some of its entries may not be deleted yet.
+    pub pending: bool,
+}
+
+/// A file among the outcomes of runs that can't be read as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnreadableRun {
+    /// The run.
+    pub id: RunId,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Past runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct History {
+    /// The newest first.
+    pub runs: Vec<Run>,
+    /// Outcomes among them that can't be read.
+    pub unreadable: Vec<UnreadableRun>,
+}
+
+/// A run that its owner had not ended, and that the next owner of the lock has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecoveredRun {
+    /// The run.
+    pub id: RunId,
+    /// [`Ending::Aborted`]; or [`Ending::Consolidated`]: it was committed, and its entries are deleted
+    /// now.
+    pub ending: Ending,
+    /// Who had held the lock, as far as it is known.
+    pub owner: Owner,
+    /// How many of its entries were deleted just now.
+    pub removed: u64,
+    /// Which of them could still not be deleted.
+    pub failed: Vec<FailedDelete>,
+    /// What is to be known of it besides.
+    pub note: Option<String>,
 }
 
 /// How a lock is to be taken.

@@ -9,7 +9,8 @@ use crate::lock::Lock;
 use crate::sandbox::{Instance, Root, State};
 use crate::snapshot::Snapshot;
 use crate::types::{
-    AcquireOptions, Durability, Entry, EntryId, Limits, LockStatus, Source, Summary, Takeover,
+    AcquireOptions, Durability, Entry, EntryId, History, Limits, LockStatus, RecoveredRun, Run, Source,
+    Summary, Takeover,
 };
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,8 @@ impl Workspace {
         &self.shared.root
     }
 
-    /// The same workspace with another durability for what is staged through this handle.
+    /// The same workspace with another durability, for what is staged through this handle and for the
+    /// runs under locks that are taken through it. See [`Durability`].
     pub fn with_durability(&self, durability: Durability) -> Workspace {
         Workspace { shared: Arc::clone(&self.shared), durability }
     }
@@ -215,30 +217,75 @@ impl Workspace {
     /// [`InUse`](crate::ErrorCode::InUse) if another owner holds it or may hold it
     /// ([`Error::owner`] says who), or an I/O error.
     pub fn acquire_with(&self, options: &AcquireOptions) -> Result<Lock, Error> {
-        Lock::acquire(&self.shared, options)
+        Lock::acquire(&self.shared, options, self.durability)
     }
 
     /// Removes a stale lock by the rules of [`Workspace::acquire`] and says what it removed; none
-    /// if there was no lock. With `force` it is removed whoever holds it.
+    /// if there was no lock. With `force` it is removed whoever holds it, and that is noted among the
+    /// outcomes of runs, with the reason.
     ///
     /// # Errors
     ///
     /// [`InUse`](crate::ErrorCode::InUse) if the owner lives or may live and `force` is not set, or
     /// an I/O error.
-    pub fn unlock(&self, pod_name: &str, force: bool) -> Result<Option<Takeover>, Error> {
+    pub fn unlock(
+        &self,
+        pod_name: &str,
+        force: bool,
+        reason: Option<&str>,
+    ) -> Result<Option<Takeover>, Error> {
         const OPERATION: &str = "remove the lock";
         let token = token()?;
-        let options = options(pod_name, Some(AcquireOptions::DEFAULT_LEASE), &token);
+        let options = options(pod_name, Some(AcquireOptions::DEFAULT_LEASE), self.durability, &token);
         let removed = self
             .shared
             .call(OPERATION, Some(&token), |store, component| {
-                component.insomnia_consolidation_lock().call_unlock(store, &options, force)
+                component.insomnia_consolidation_lock().call_unlock(store, &options, force, reason)
             })?
             .map(Takeover::from);
         if let Some(takeover) = &removed {
             self.shared.report_takeover(takeover);
         }
         Ok(removed)
+    }
+
+    /// The runs of which something is known, the newest first, at most so many. Outcomes are kept for 30
+    /// days, and at most 10,000 of them.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error.
+    pub fn runs(&self, max: u32) -> Result<History, Error> {
+        self.call("list the runs", |store, component| {
+            component.insomnia_consolidation_runs().call_list(store, max)
+        })
+        .map(Into::into)
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorCode::NotFound) if nothing is known of it,
+    /// [`Unusable`](crate::ErrorCode::Unusable) if its outcome can't be read, or an I/O error.
+    pub fn run(&self, id: &str) -> Result<Run, Error> {
+        let id = id.to_owned();
+        self.call("look at a run", |store, component| {
+            component.insomnia_consolidation_runs().call_get(store, &id)
+        })
+        .map(Into::into)
+    }
+
+    /// The entries that a run took, oldest first. If it was consolidated they are consumed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::run`].
+    pub fn run_entries(&self, id: &str) -> Result<Vec<EntryId>, Error> {
+        let id = id.to_owned();
+        self.call("read the entries of a run", |store, component| {
+            component.insomnia_consolidation_runs().call_entries(store, &id)
+        })
     }
 
     fn call<T: Send>(
@@ -357,6 +404,23 @@ impl Shared {
         error
     }
 
+    pub(crate) fn report_recovered(&self, recovered: &[RecoveredRun]) {
+        let root = self.root.display();
+        for run in recovered {
+            tracing::warn!(
+                %root,
+                run = run.id,
+                pod = run.owner.pod_name,
+                pid = run.owner.pid,
+                outcome = run.ending.as_str(),
+                removed = run.removed,
+                not_deleted = run.failed.len(),
+                note = run.note,
+                "ended a run that its owner had left unfinished"
+            );
+        }
+    }
+
     pub(crate) fn report_takeover(&self, takeover: &Takeover) {
         let root = self.root.display();
         match takeover {
@@ -393,8 +457,14 @@ pub(crate) fn token() -> Result<String, Error> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-pub(crate) fn options(pod_name: &str, lease: Option<Duration>, token: &str) -> lock::Options {
+pub(crate) fn options(
+    pod_name: &str,
+    lease: Option<Duration>,
+    durability: Durability,
+    token: &str,
+) -> lock::Options {
     lock::Options {
+        durability: durability.into(),
         pod_name: pod_name.to_owned(),
         lease_seconds: lease.map(whole_seconds),
         token: Some(token.to_owned()),

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 const ENTRIES: u64 = 500;
 
 /// The world outside for the native build.
+#[derive(Clone)]
 struct Native(Identity);
 
 impl Native {
@@ -73,8 +74,8 @@ impl Bench {
         Bench { _dir: dir, component, native }
     }
 
-    fn acquire(&self) -> Held<NativeDir> {
-        let options = AcquireOptions { pod_name: "bench".into(), lease_seconds: Some(60), token: None };
+    fn acquire(&self) -> Held<NativeDir, Native> {
+        let options = AcquireOptions { pod_name: "bench".into(), lease_seconds: Some(60), ..AcquireOptions::default() };
         self.native.acquire(&options).expect("the lock is free").0
     }
 
@@ -105,11 +106,11 @@ fn acquire_and_release(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("acquire_release");
     group.bench_function("component", |bencher| {
         bencher.iter(|| {
-            bench.component.acquire("bench").and_then(|lock| lock.release_only()).expect("released")
+            bench.component.acquire("bench").and_then(|lock| lock.release_only(None)).expect("released")
         });
     });
     group.bench_function("native", |bencher| {
-        bencher.iter(|| bench.acquire().release_only().expect("released"));
+        bencher.iter(|| bench.acquire().release_only(None).expect("released"));
     });
     group.finish();
 }

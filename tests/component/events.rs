@@ -87,7 +87,7 @@ fn takeover_warns_of_pid_and_pod() {
     let workspace = open(&place);
     place.put(".consolidation.lock", original_record(u32::MAX, "pod-a", &[]));
     let event = warning(|| {
-        workspace.acquire(POD).expect("the owner is dead").release_only().expect("it is released");
+        workspace.acquire(POD).expect("the owner is dead").release_only(None).expect("it is released");
     });
     assert_eq!(event.field("stale_pid"), "4294967295");
     assert_eq!(event.field("stale_pod"), "pod-a");
@@ -97,7 +97,7 @@ fn takeover_warns_of_pid_and_pod() {
     assert!(event.field("message").contains("dead owner"), "{event:?}");
 
     place.put(".consolidation.lock", original_record(u32::MAX, "pod-a", &[]));
-    let event = warning(|| assert!(workspace.unlock(POD, false).expect("it is stale").is_some()));
+    let event = warning(|| assert!(workspace.unlock(POD, false, None).expect("it is stale").is_some()));
     assert_eq!(event.field("stale_pod"), "pod-a");
 }
 
@@ -108,7 +108,7 @@ fn unreadable_lock_warns_of_its_content() {
     place.put(".consolidation.lock", "{\"pid\": 12, \"pod\u{1b}[31m");
     set_age(&place.lock(), 10);
     let event = warning(|| {
-        workspace.acquire(POD).expect("it is stale").release_only().expect("it is released");
+        workspace.acquire(POD).expect("it is stale").release_only(None).expect("it is released");
     });
     assert!(event.field("message").contains("unreadable lock"), "{event:?}");
     assert!(event.field("content").contains("pid"), "{event:?}");
@@ -143,7 +143,7 @@ fn lost_lock_warns_of_the_new_owner_once() {
         place.put(".consolidation.lock", original_record(7, "pod-a", &[]));
         refused(lock.record_command_group(None), ErrorCode::LockLost);
         refused(lock.record_command_group(None), ErrorCode::LockLost);
-        refused(lock.release_only(), ErrorCode::LockLost);
+        refused(lock.release_only(None), ErrorCode::LockLost);
     });
     assert_eq!(event.field("owner_pid"), "7");
     assert_eq!(event.field("owner_pod"), "pod-a");
@@ -154,7 +154,7 @@ fn forced_unlock_warns_of_who_and_whose() {
     let place = TestWorkspace::new();
     let workspace = open(&place);
     drop(workspace.acquire("pod-a").expect("the lock is free"));
-    let event = warning(|| assert!(workspace.unlock(POD, true).expect("by force").is_some()));
+    let event = warning(|| assert!(workspace.unlock(POD, true, None).expect("by force").is_some()));
     assert_eq!(event.field("owner_pod"), "pod-a");
     assert!(event.field("reason").contains("runs"), "{event:?}");
 }
@@ -188,7 +188,7 @@ fn ordinary_runs_and_refusals_warn_of_nothing() {
             drop(snapshot);
             let report = lock.release_with_cleanup().expect("it is released");
             assert_eq!((report.removed, report.missing, report.failed.len()), (1, 0, 0));
-            assert_eq!(workspace.unlock(POD, true).expect("there is none"), None);
+            assert_eq!(workspace.unlock(POD, true, None).expect("there is none"), None);
         }
     });
     assert!(seen.is_empty(), "{seen:?}");

@@ -38,7 +38,7 @@ fn trap_is_an_error_and_the_next_call_works() {
         assert_eq!(tree(place.root()), before);
         assert_eq!(workspace.read(&id).expect("read").id, id);
     }
-    workspace.acquire(POD).expect("the lock is free").release_only().expect("it is released");
+    workspace.acquire(POD).expect("the lock is free").release_only(None).expect("it is released");
 }
 
 /// The lock is on the disk already when the guest traps; nobody has a handle to release it.
@@ -53,7 +53,7 @@ fn lock_of_an_acquire_that_traps_at_its_end_is_cleared() {
         place.assert_nothing_left();
         assert_eq!(workspace.lock_status().expect("looked at"), LockStatus::Free);
     }
-    open(&place).acquire(POD).expect("the lock is free").release_only().expect("it is released");
+    open(&place).acquire(POD).expect("the lock is free").release_only(None).expect("it is released");
     assert_eq!(workspace.list().expect("listed"), [id]);
 }
 
@@ -80,7 +80,7 @@ fn lock_whose_call_traps_is_cleared_and_its_handle_is_dead() {
     let error = refused(lock.release_with_cleanup(), ErrorCode::Internal);
     assert!(error.to_string().contains("make a new one"), "{error}");
     assert_eq!(place.lock_record().pod_name, "pod-c");
-    other.release_only().expect("it is released");
+    other.release_only(None).expect("it is released");
     assert_eq!(workspace.list().expect("listed"), ids);
 }
 
@@ -95,7 +95,7 @@ fn lock_whose_call_traps_while_a_command_works_stays_held() {
     lock.record_command_group(Some(std::process::id())).expect("recorded");
     assert!(matches!(lock.record_consumed(&ids), Err(Error::Trap { .. })));
     assert!(lock.is_lost());
-    refused(lock.release_only(), ErrorCode::Internal);
+    refused(lock.release_only(None), ErrorCode::Internal);
     let error = refused(workspace.acquire("pod-c"), ErrorCode::InUse);
     assert_eq!(error.owner().map(|owner| owner.pod_name.as_str()), Some(POD));
     assert_eq!(workspace.list().expect("listed"), ids);
@@ -111,7 +111,7 @@ fn lock_whose_release_traps_is_cleared_and_the_entries_stay() {
         let lock = workspace.acquire(POD).expect("the lock is free");
         lock.record_consumed(&ids).expect("recorded");
         let released =
-            if export.ends_with("only") { lock.release_only() } else { lock.release_with_cleanup() };
+            if export.ends_with("only") { lock.release_only(None) } else { lock.release_with_cleanup() };
         assert!(matches!(released, Err(Error::Trap { .. })), "{released:?}");
         place.assert_nothing_left();
         assert_eq!(workspace.list().expect("listed"), ids);
@@ -129,7 +129,7 @@ fn lock_whose_renewal_traps_is_cleared_and_lost() {
     wait_until("the lock is lost", || lock.is_lost());
     wait_until("it is cleared", || place.lock_bytes().is_none());
     assert!(matches!(lock.record(), Err(Error::Dead { .. })));
-    workspace.acquire(POD).expect("it is free").release_only().expect("it is released");
+    workspace.acquire(POD).expect("it is free").release_only(None).expect("it is released");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn lock_whose_call_loops_is_cleared() {
     assert!(lock.is_lost());
     place.assert_nothing_left();
     drop(lock);
-    workspace.acquire(POD).expect("it is free").release_only().expect("it is released");
+    workspace.acquire(POD).expect("it is free").release_only(None).expect("it is released");
     assert_eq!(workspace.list().expect("listed"), [id]);
 }
 
@@ -290,7 +290,7 @@ fn extreme_limits_give_errors_or_work() {
     let all = build(Runtime::builder().memory_limit(usize::MAX).call_timeout(Duration::MAX));
     let workspace = open_with(&all, &place);
     workspace.stage(&payload(1)).expect("staged");
-    workspace.acquire(POD).expect("the lock is free").release_only().expect("it is released");
+    workspace.acquire(POD).expect("the lock is free").release_only(None).expect("it is released");
 }
 
 /// The legal size of what goes over the boundary in one call is far above what a run needs.

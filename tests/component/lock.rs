@@ -51,7 +51,7 @@ fn lock_file_has_pid_and_pod_of_the_owner() {
     let ours = lock.record().expect("the record is at hand");
     assert_eq!((ours.pid, ours.pod_name, ours.started_at), (seen.pid, seen.pod_name, seen.started_at));
     assert_eq!(ours.lease_seconds, Some(60));
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
     place.assert_nothing_left();
 }
 
@@ -60,7 +60,7 @@ fn acquire_creates_the_staging_directory() {
     let place = TestWorkspace::new();
     let lock = open(&place).acquire(POD).expect("the lock is free");
     assert!(place.staging().is_dir());
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn live_owner_of_the_original_format_is_in_use() {
     assert!(
         matches!(open(&place).lock_status(), Ok(LockStatus::Held(holder)) if holder.owner.pid == owner.pid())
     );
-    refused(open(&place).unlock(POD, false), ErrorCode::InUse);
+    refused(open(&place).unlock(POD, false, None), ErrorCode::InUse);
     assert_eq!(place.lock_bytes(), before);
     assert_eq!(place.owners(), [] as [String; 0]);
 }
@@ -97,7 +97,7 @@ fn dead_owner_is_taken_over() {
         };
         assert_eq!((stale.owner.pid, stale.owner.pod_name.as_str()), (pid, "pod-a"));
         assert_eq!(place.lock_record().pid, std::process::id());
-        lock.release_only().expect("it is released");
+        lock.release_only(None).expect("it is released");
         place.assert_nothing_left();
     }
 }
@@ -111,7 +111,7 @@ fn ended_process_is_taken_over() {
     drop(owner);
     let lock = open(&place).acquire(POD).expect("the owner has ended");
     assert!(matches!(lock.took_over(), Some(Takeover::Stale(stale)) if stale.owner.pid == pid));
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 /// A pid that was given to another process since does not keep the lock for ever.
@@ -123,7 +123,7 @@ fn process_that_started_after_the_lock_was_taken_is_not_its_owner() {
     place.put(".consolidation.lock", record(stranger.pid(), "pod-a", OLD, ""));
     let lock = open(&place).acquire(POD).expect("the owner has ended long ago");
     assert!(matches!(lock.took_over(), Some(Takeover::Stale(stale)) if stale.owner.pid == stranger.pid()));
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[cfg(target_os = "linux")]
@@ -139,7 +139,7 @@ fn zombie_is_taken_over() {
     place.put(".consolidation.lock", original_record(zombie.id(), "pod-a", &[]));
     let lock = open(&place).acquire(POD).expect("a zombie holds nothing");
     assert!(matches!(lock.took_over(), Some(Takeover::Stale(stale)) if stale.reason.contains("zombie")));
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
     zombie.wait().expect("it is collected");
 }
 
@@ -193,7 +193,7 @@ fn member_that_is_not_known_is_ignored() {
     );
     let lock = open(&place).acquire(POD).expect("the four members say who it was");
     assert!(matches!(lock.took_over(), Some(Takeover::Stale(stale)) if stale.owner.pod_name == "pod-a"));
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn release_only_drops_nothing_but_the_lock() {
     let ids = workspace.stage_many(&payloads(2), None).expect("staged");
     let lock = workspace.acquire(POD).expect("the lock is free");
     lock.record_consumed(&ids).expect("recorded");
-    let report = lock.release_only().expect("it is released");
+    let report = lock.release_only(None).expect("it is released");
     assert_eq!((report.removed, report.missing, report.failed.len()), (0, 0, 0));
     assert_eq!(workspace.list().expect("listed"), ids);
     place.assert_nothing_left();
@@ -296,11 +296,11 @@ fn dropping_the_handle_leaves_the_lock() {
     // Its process lives, so it counts as held: also for the workspace that took it.
     let error = refused(workspace.acquire("pod-c"), ErrorCode::InUse);
     assert_eq!(error.owner().map(|owner| owner.pod_name.as_str()), Some(POD));
-    refused(workspace.unlock("pod-c", false), ErrorCode::InUse);
-    let removed = workspace.unlock("pod-c", true).expect("by force it goes");
+    refused(workspace.unlock("pod-c", false, None), ErrorCode::InUse);
+    let removed = workspace.unlock("pod-c", true, None).expect("by force it goes");
     assert!(matches!(removed, Some(Takeover::Forced(forced)) if forced.owner.pod_name == POD));
     place.assert_nothing_left();
-    workspace.acquire("pod-c").expect("it is free").release_only().expect("it is released");
+    workspace.acquire("pod-c").expect("it is free").release_only(None).expect("it is released");
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn old_unreadable_lock_is_taken_over_with_its_content() {
         let shown: String = content.chars().flat_map(char::escape_debug).collect();
         assert_eq!(unreadable.content, shown);
         assert!(!unreadable.reason.is_empty());
-        lock.release_only().expect("it is released");
+        lock.release_only(None).expect("it is released");
         place.assert_nothing_left();
     }
 }
@@ -359,7 +359,7 @@ fn pid_that_is_no_pid_makes_the_lock_unreadable() {
         set_age(&place.lock(), 10);
         let lock = workspace.acquire(POD).expect("it is stale now");
         assert!(matches!(lock.took_over(), Some(Takeover::Unreadable(_))), "{pid}");
-        lock.release_only().expect("it is released");
+        lock.release_only(None).expect("it is released");
     }
 }
 
@@ -368,11 +368,11 @@ fn unlock_removes_what_is_unreadable_by_force_at_once() {
     let place = TestWorkspace::new();
     place.put(".consolidation.lock", "{\"pid\": 1");
     let workspace = open(&place);
-    refused(workspace.unlock(POD, false), ErrorCode::InUse);
-    let removed = workspace.unlock(POD, true).expect("by force it goes");
+    refused(workspace.unlock(POD, false, None), ErrorCode::InUse);
+    let removed = workspace.unlock(POD, true, None).expect("by force it goes");
     assert!(matches!(removed, Some(Takeover::Unreadable(lock)) if lock.content.contains("pid")));
-    assert_eq!(workspace.unlock(POD, true).expect("there is none"), None);
-    assert_eq!(workspace.unlock(POD, false).expect("there is none"), None);
+    assert_eq!(workspace.unlock(POD, true, None).expect("there is none"), None);
+    assert_eq!(workspace.unlock(POD, false, None).expect("there is none"), None);
     place.assert_nothing_left();
 }
 
@@ -424,7 +424,7 @@ fn pod_name_may_be_any_text_up_to_a_size() {
         assert_eq!(place.lock_record().pod_name, name);
         let error = refused(workspace.acquire(POD), ErrorCode::InUse);
         assert_eq!(error.owner().map(|owner| owner.pod_name.as_str()), Some(name));
-        lock.release_only().expect("it is released");
+        lock.release_only(None).expect("it is released");
     }
     refused(workspace.acquire(&"p".repeat(1025)), ErrorCode::InvalidInput);
     place.assert_nothing_left();
@@ -441,8 +441,8 @@ fn handles_of_two_workspace_values_exclude_each_other() {
         assert_eq!(error.owner().map(|owner| owner.pid), Some(std::process::id()));
     }
     assert_eq!(place.lock_bytes(), before);
-    lock.release_only().expect("it is released");
-    other.acquire(POD).expect("it is free again").release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
+    other.acquire(POD).expect("it is free again").release_only(None).expect("it is released");
 }
 
 #[test]
@@ -465,7 +465,7 @@ fn lock_of_another_is_left_by_a_release() {
             fs::remove_file(lock.path()).expect("somebody removed it");
             replace(&place.lock());
             let before = tree(&place.staging());
-            let released = if cleanup { lock.release_with_cleanup() } else { lock.release_only() };
+            let released = if cleanup { lock.release_with_cleanup() } else { lock.release_only(None) };
             let error = refused(released, ErrorCode::LockLost);
             assert_eq!(error.owner().map(|owner| owner.pod_name.as_str()), *owner);
             let mut after = tree(&place.staging());
@@ -517,7 +517,7 @@ fn staging_directory_that_vanishes_under_the_lock_is_an_error_with_a_code() {
     // And the workspace begins anew.
     assert_eq!(workspace.list().expect("a missing directory is an empty one"), [] as [String; 0]);
     workspace.stage(&payload(1)).expect("staged");
-    workspace.acquire(POD).expect("the lock is free").release_only().expect("it is released");
+    workspace.acquire(POD).expect("the lock is free").release_only(None).expect("it is released");
 }
 
 #[test]
@@ -530,8 +530,8 @@ fn snapshot_of_another_lock_is_not_recorded() {
     let free_standing = open(&place).snapshot(Limits::default()).expect("taken");
     assert!(matches!(lock.record_snapshot(&free_standing), Err(Error::ForeignSnapshot)));
     drop(foreign);
-    lock.release_only().expect("it is released");
-    other.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
+    other.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -546,8 +546,8 @@ fn link_in_the_place_of_the_lock_is_not_followed() {
         let workspace = open(&place);
         let error = refused(workspace.acquire(POD), ErrorCode::WrongFileType);
         assert!(error.to_string().contains("a symbolic link stands in the place of the lock"), "{error}");
-        refused(workspace.unlock(POD, false), ErrorCode::WrongFileType);
-        refused(workspace.unlock(POD, true), ErrorCode::WrongFileType);
+        refused(workspace.unlock(POD, false, None), ErrorCode::WrongFileType);
+        refused(workspace.unlock(POD, true, None), ErrorCode::WrongFileType);
         let Ok(LockStatus::Unreadable(lock)) = workspace.lock_status() else {
             panic!("it is no lock");
         };
@@ -567,7 +567,7 @@ fn directory_in_the_place_of_the_lock_is_left() {
     let workspace = open(&place);
     let error = refused(workspace.acquire(POD), ErrorCode::WrongFileType);
     assert!(error.to_string().contains("a directory stands in the place of the lock"), "{error}");
-    refused(workspace.unlock(POD, true), ErrorCode::WrongFileType);
+    refused(workspace.unlock(POD, true, None), ErrorCode::WrongFileType);
     assert!(matches!(workspace.lock_status(), Ok(LockStatus::Unreadable(_))));
     assert_eq!(names(&place.lock()), ["inside"]);
     assert_eq!(place.owners(), [] as [String; 0]);
@@ -610,7 +610,7 @@ fn files_are_not_writable_by_everybody() {
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o002, 0, "{}: {mode:o}", path.display());
     }
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -632,7 +632,7 @@ fn lease_of_a_held_lock_is_renewed_in_the_background() {
     }
     assert_eq!(place.lock_bytes(), content, "a renewal changes nothing but the time");
     assert!(!lock.is_lost());
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -642,7 +642,7 @@ fn lease_of_several_locks_is_renewed_by_one_workspace_each() {
         places.iter().map(|place| open(place).acquire_with(&leased(1)).expect("the lock is free")).collect();
     places.iter().for_each(|place| set_age(&place.lock(), 1_000));
     wait_until("all are renewed", || places.iter().all(|place| age(&place.lock()) < LONG));
-    locks.into_iter().for_each(|lock| drop(lock.release_only().expect("it is released")));
+    locks.into_iter().for_each(|lock| drop(lock.release_only(None).expect("it is released")));
 }
 
 #[test]
@@ -659,7 +659,7 @@ fn lock_of_a_dropped_handle_is_not_renewed() {
         wait_until("the other one is renewed", || age(&elsewhere.lock()) < LONG);
     }
     assert!(age(&place.lock()) > LONG);
-    clock.release_only().expect("it is released");
+    clock.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -686,7 +686,7 @@ fn lock_without_a_lease_is_recorded_so() {
     options.lease = None;
     let lock = open(&place).acquire_with(&options).expect("the lock is free");
     assert_eq!(place.lock_record().lease_seconds, None);
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 /// A lease counts in whole seconds, rounded up, whatever is asked for.
@@ -704,7 +704,7 @@ fn lease_of_any_length_is_kept() {
         options.lease = Some(lease);
         let lock = open(&place).acquire_with(&options).expect("the lock is free");
         assert_eq!(place.lock_record().lease_seconds, Some(seconds), "{lease:?}");
-        lock.release_only().expect("it is released");
+        lock.release_only(None).expect("it is released");
         place.assert_nothing_left();
     }
 }
@@ -722,7 +722,7 @@ fn shortest_lease_does_not_keep_the_disk_busy() {
     }
     // Three in a second; a machine that is slow makes fewer.
     assert!(renewals.len() < 20, "it was renewed {} times in a second", renewals.len());
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 /// A file system whose clock is ahead: the age of the file does not tell whether it is still being
@@ -734,7 +734,7 @@ fn unreadable_lock_from_the_future_is_watched_and_taken_over() {
     set_age(&place.lock(), -10_000);
     let lock = open(&place).acquire(POD).expect("it does not change");
     assert!(matches!(lock.took_over(), Some(Takeover::Unreadable(_))));
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
     place.assert_nothing_left();
 }
 
@@ -750,13 +750,13 @@ fn waiting_for_the_lock_ends_with_its_release() {
             assert!(next < Duration::from_secs(1), "a release is noticed within a second");
             pauses += 1;
             if pauses == 3 {
-                held.take().expect("it is held").release_only().expect("it is released");
+                held.take().expect("it is held").release_only(None).expect("it is released");
             }
             true
         })
         .expect("it was released");
     assert_eq!(pauses, 3);
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -809,11 +809,11 @@ fn owner_on_another_machine_holds_the_lock_for_its_lease() {
     let error = refused(workspace.acquire(POD), ErrorCode::InUse);
     assert!(error.to_string().contains("pod-far"), "{error}");
     assert!(matches!(workspace.lock_status(), Ok(LockStatus::Unknown(_))));
-    refused(workspace.unlock(POD, false), ErrorCode::InUse);
+    refused(workspace.unlock(POD, false, None), ErrorCode::InUse);
     set_age(&place.lock(), 100);
     let lock = workspace.acquire(POD).expect("the lease has run out");
     assert!(matches!(lock.took_over(), Some(Takeover::Stale(stale)) if stale.owner.pod_name == "pod-far"));
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -823,7 +823,7 @@ fn owner_on_another_machine_without_a_lease_goes_by_force_only() {
     place.put(".consolidation.lock", elsewhere("null"));
     set_age(&place.lock(), 1_000_000);
     refused(workspace.acquire(POD), ErrorCode::InUse);
-    assert!(matches!(workspace.unlock(POD, true), Ok(Some(Takeover::Forced(_)))));
+    assert!(matches!(workspace.unlock(POD, true, None), Ok(Some(Takeover::Forced(_)))));
     place.assert_nothing_left();
 }
 
@@ -838,7 +838,7 @@ fn command_that_still_runs_keeps_the_lock_of_a_dead_host() {
     let lock = workspace.acquire(POD).expect("the lock is free");
     lock.record_command_group(Some(command.pid())).expect("recorded");
     let content = String::from_utf8(place.lock_bytes().expect("the lock is there")).expect("it is text");
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
     // The same record, of a host that is dead.
     let dead = content.replacen(&format!("\"pid\": {}", std::process::id()), "\"pid\": 4294967295", 1);
     assert_ne!(dead, content);
@@ -848,7 +848,7 @@ fn command_that_still_runs_keeps_the_lock_of_a_dead_host() {
     drop(command);
     let lock = workspace.acquire(POD).expect("the command has ended");
     assert!(matches!(lock.took_over(), Some(Takeover::Stale(_))));
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]

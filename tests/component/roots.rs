@@ -110,7 +110,7 @@ fn workspace_follows_its_directory_when_that_is_renamed() {
     fs::create_dir(&before).expect("made");
     let second = workspace.stage(&payload(2)).expect("staged");
     assert_eq!(workspace.list().expect("listed"), [first, second]);
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
     assert!(!before.join("_staging").exists(), "another directory of its old name is not it");
     assert!(after.join("_staging").is_dir());
 }
@@ -155,7 +155,7 @@ fn root_without_permissions_gives_errors_that_say_so() {
         fs::create_dir(&root).expect("made");
         let workspace = Workspace::open(&root).expect("it opens");
         let staged = workspace.stage_many(&payloads(2), None).expect("staged");
-        workspace.acquire(POD).expect("the lock is free").release_only().expect("it is released");
+        workspace.acquire(POD).expect("the lock is free").release_only(None).expect("it is released");
         for (directory, bits) in [("_staging", 0o500), ("_staging/.owners", 0o500)] {
             mode(&root.join(directory), bits);
         }
@@ -167,7 +167,7 @@ fn root_without_permissions_gives_errors_that_say_so() {
         workspace.lock_status().expect("it is looked at");
         mode(&root.join("_staging"), 0o700);
         mode(&root.join("_staging/.owners"), 0o700);
-        workspace.acquire(POD).expect("the lock is free").release_only().expect("it is released");
+        workspace.acquire(POD).expect("the lock is free").release_only(None).expect("it is released");
         assert_eq!(workspace.list().expect("listed"), staged);
     });
 }

@@ -370,8 +370,8 @@ fn workspaces_do_not_see_each_other() {
     assert_eq!(second.list().expect("listed"), [] as [String; 0]);
     refused(second.read(&id), ErrorCode::NotFound);
     let lock = first.acquire(POD).expect("the lock is free");
-    second.acquire(POD).expect("it has a lock of its own").release_only().expect("it is released");
-    lock.release_only().expect("it is released");
+    second.acquire(POD).expect("it has a lock of its own").release_only(None).expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]

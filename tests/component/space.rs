@@ -144,7 +144,7 @@ fn full_disk_fails_acquire_and_leaves_no_half_lock() {
             let Some(mounted) = Mounted::small(options) else { return };
             let workspace = mounted.open();
             if used_before {
-                workspace.acquire(POD).expect("the lock is free").release_only().expect("it is released");
+                workspace.acquire(POD).expect("the lock is free").release_only(None).expect("it is released");
             }
             let filler = Filler::new(mounted.root());
             let error = refused(workspace.acquire(POD), ErrorCode::NoSpace);
@@ -154,7 +154,7 @@ fn full_disk_fails_acquire_and_leaves_no_half_lock() {
             assert_eq!(names(&staging.join(".owners")), [] as [String; 0]);
             assert_eq!(workspace.lock_status().expect("looked at"), LockStatus::Free);
             drop(filler);
-            workspace.acquire(POD).expect("there is space again").release_only().expect("it is released");
+            workspace.acquire(POD).expect("there is space again").release_only(None).expect("it is released");
         }
     }
 }
@@ -173,7 +173,7 @@ fn full_disk_leaves_the_stale_lock_to_the_next_run() {
     drop(filler);
     let lock = workspace.acquire(POD).expect("there is space again");
     assert!(lock.took_over().is_some());
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn read_only_workspace_can_be_looked_at_and_not_changed() {
     // Empty.
     assert_eq!(workspace.list().expect("listed"), [] as [String; 0]);
     assert_eq!(workspace.lock_status().expect("looked at"), LockStatus::Free);
-    assert_eq!(workspace.unlock(POD, true).expect("there is nothing to remove"), None);
+    assert_eq!(workspace.unlock(POD, true, None).expect("there is nothing to remove"), None);
     for error in [
         refused(workspace.stage(&payload(1)), ErrorCode::ReadOnly),
         refused(workspace.acquire(POD), ErrorCode::ReadOnly),
@@ -223,7 +223,7 @@ fn read_only_workspace_can_be_looked_at_and_not_changed() {
     // With entries and a lock that was never taken over.
     let writable = Workspace::open(directory.path()).expect("the workspace opens");
     let ids = writable.stage_many(&payloads(3), None).expect("staged");
-    writable.acquire(POD).expect("the lock is free").release_only().expect("it is released");
+    writable.acquire(POD).expect("the lock is free").release_only(None).expect("it is released");
     let lock = directory.path().join("_staging/.consolidation.lock");
     fs::write(lock, crate::support::original_record(u32::MAX, "pod-a", &[])).expect("written");
     let before = tree(directory.path());
@@ -237,8 +237,8 @@ fn read_only_workspace_can_be_looked_at_and_not_changed() {
         refused(workspace.stage(&payload(4)), ErrorCode::ReadOnly),
         refused(workspace.stage_many(&payloads(4), None), ErrorCode::ReadOnly),
         refused(workspace.acquire(POD), ErrorCode::ReadOnly),
-        refused(workspace.unlock(POD, false), ErrorCode::ReadOnly),
-        refused(workspace.unlock(POD, true), ErrorCode::ReadOnly),
+        refused(workspace.unlock(POD, false, None), ErrorCode::ReadOnly),
+        refused(workspace.unlock(POD, true, None), ErrorCode::ReadOnly),
     ] {
         assert!(error.to_string().contains("read-only"), "{error}");
     }

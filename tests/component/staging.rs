@@ -512,7 +512,7 @@ fn link_in_the_place_of_the_staging_directory_is_not_followed() {
         refused(workspace.snapshot(ALL), ErrorCode::WrongFileType);
         refused(workspace.lock_status(), ErrorCode::WrongFileType);
         refused(workspace.acquire(POD), ErrorCode::WrongFileType);
-        refused(workspace.unlock(POD, true), ErrorCode::WrongFileType);
+        refused(workspace.unlock(POD, true, None), ErrorCode::WrongFileType);
         assert_eq!(tree(place.root()), before);
         assert_eq!(tree(elsewhere.root()), before_elsewhere);
     }

@@ -71,7 +71,7 @@ fn locks_of_many_threads_never_overlap() {
                     assert_eq!(lock.record().expect("the record is at hand").pod_name, pod);
                     thread::yield_now();
                     inside.fetch_sub(1, Ordering::SeqCst);
-                    lock.release_only().expect("it is released");
+                    lock.release_only(None).expect("it is released");
                     taken.fetch_add(1, Ordering::SeqCst);
                 }
             });
@@ -108,7 +108,7 @@ fn stale_lock_is_taken_over_by_one_of_many_threads() {
         let winner = winners.next().expect("one has it");
         assert!(winners.next().is_none(), "two have it");
         assert!(winner.took_over().is_some());
-        winner.release_only().expect("it is released");
+        winner.release_only(None).expect("it is released");
         place.assert_nothing_left();
     }
 }
@@ -242,7 +242,7 @@ fn lock_and_snapshot_are_used_by_several_threads_at_once() {
     seen.sort_unstable();
     assert_eq!(seen, ids, "each entry goes to one of them");
     drop(snapshot);
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 /// What an async program might do on its way, on whatever thread it is.
@@ -286,7 +286,7 @@ fn calls_work_inside_of_a_tokio_runtime() {
     });
     // A handle may come out of it, and go on outside.
     let lock = many.block_on(async { open(&place).acquire(POD).expect("the lock is free") });
-    lock.release_only().expect("it is released");
+    lock.release_only(None).expect("it is released");
 }
 
 #[test]

@@ -25,7 +25,7 @@ const OTHER: u32 = 77;
 const DEAD: u32 = u32::MAX;
 
 fn options(pod: &str) -> AcquireOptions {
-    AcquireOptions { pod_name: pod.into(), lease_seconds: Some(60), token: None }
+    AcquireOptions { pod_name: pod.into(), lease_seconds: Some(60), token: None, ..AcquireOptions::default() }
 }
 
 fn with_token(pod: &str, token: Token) -> AcquireOptions {
@@ -36,13 +36,13 @@ fn acquire(
     workspace: &TestWorkspace,
     system: &TestSystem,
     pod: &str,
-) -> Result<(Held<NativeDir>, Option<Takeover>)> {
+) -> Result<(Held<NativeDir, TestSystem>, Option<Takeover>)> {
     workspace.open(system).acquire(&options(pod))
 }
 
 /// Takes the lock, where nothing stands in the way.
 #[track_caller]
-fn take(workspace: &TestWorkspace, system: &TestSystem, pod: &str) -> Held<NativeDir> {
+fn take(workspace: &TestWorkspace, system: &TestSystem, pod: &str) -> Held<NativeDir, TestSystem> {
     let (held, took_over) = acquire(workspace, system, pod).expect("the lock is free");
     assert_eq!(took_over, None);
     held
@@ -123,7 +123,7 @@ fn lock_names_its_owner_and_goes_with_the_release() {
     assert_eq!(record.scope, Some(system.me.scope.clone()));
     assert_eq!((record.lease_seconds, record.command_group), (Some(60), None));
     assert_eq!(workspace.owners(), [FlagName::new(&system.me, held.token()).as_str()]);
-    assert_eq!(held.release_only().expect("released"), ReleaseReport::default());
+    assert_eq!(held.release_only(None).expect("released"), ReleaseReport::default());
     workspace.assert_nothing_left();
 }
 
@@ -152,7 +152,7 @@ fn flag_is_raised_whole_before_the_others_are_looked_at_and_lowered_last() {
         ]
     );
     faults.become_(|_, _| Fault::Pass);
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     assert_eq!(faults.changes(), [format!("Unlink {LOCK_PATH}"), format!("Unlink {flag}")]);
 }
 
@@ -177,7 +177,7 @@ fn every_attempt_has_a_token_of_its_own() {
     for _ in 0..20 {
         let held = take(&workspace, &system, "pod-a");
         tokens.push(held.token());
-        held.release_only().expect("released");
+        held.release_only(None).expect("released");
     }
     tokens.sort_unstable();
     tokens.dedup();
@@ -188,7 +188,7 @@ fn every_attempt_has_a_token_of_its_own() {
     // Used once more it is an error, and not a second holder.
     workspace.open(&system).acquire(&with_token("pod-a", token)).expect_err("used before");
     assert_eq!(workspace.lock_record().token, Some(token.to_string()));
-    held.release_only().expect("still ours");
+    held.release_only(None).expect("still ours");
     workspace.assert_nothing_left();
 }
 
@@ -203,10 +203,10 @@ fn two_handles_in_one_process_exclude_each_other() {
     let pod = workspace.open(&system);
     assert_eq!(pod.acquire(&options("pod-b")).expect_err("in use").code, ErrorCode::InUse);
     assert_untouched(&workspace, &before, &owners);
-    held.release_only().expect("still ours");
+    held.release_only(None).expect("still ours");
     let (second, took_over) = pod.acquire(&options("pod-b")).expect("free now");
     assert_eq!(took_over, None, "nothing was taken over from a holder that released");
-    second.release_only().expect("released");
+    second.release_only(None).expect("released");
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn pod_name_with_quotes_and_line_breaks_stays_on_one_line_of_the_refusal() {
     let held = take(&workspace, &world.start(OWN), pod);
     let error = refused(&workspace, &world.start(OTHER), OWN, pod);
     assert!(!error.message.contains(['\n', '\u{1b}']), "{error:?}");
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn dead_owner_is_taken_over_and_reported() {
     assert_eq!(workspace.visible().len(), 1);
     workspace.assert_nothing_left();
     // Nothing is taken over the next time.
-    take(&workspace, &system, "pod-b").release_only().expect("released");
+    take(&workspace, &system, "pod-b").release_only(None).expect("released");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn owner_is_dead_when_its_process_is_gone_replaced_or_a_zombie() {
         let (held, took_over) = acquire(&workspace, &world.start(OTHER), "pod-b").expect("taken over");
         assert_eq!(stale_owner(took_over).0, OWN);
         assert_eq!(workspace.owners().len(), 1, "the flag of the dead one is gone");
-        held.release_only().expect("released");
+        held.release_only(None).expect("released");
         workspace.assert_nothing_left();
     }
 }
@@ -291,7 +291,7 @@ fn owner_whose_process_started_after_an_original_record_is_dead() {
     world.set(OWN, Evidence { started_at_ms: Some(1_777_636_800_000), ..running("s") });
     let (held, took_over) = acquire(&workspace, &world.start(OTHER), "pod-b").expect("taken over");
     assert_eq!(stale_owner(took_over).0, OWN);
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn old_lock_of_a_live_owner_is_never_broken_by_age() {
     set_age(&workspace.lock(), 1_000_000);
     set_age(&workspace.owner(&workspace.owners()[0]), 1_000_000);
     refused(&workspace, &world.start(OTHER), OWN, "pod-a");
-    held.release_only().expect("still ours");
+    held.release_only(None).expect("still ours");
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn owner_whose_start_is_a_very_long_text_is_as_alive_as_any() {
     let start = "started ".repeat(100);
     let held = take(&workspace, &world.start_at(OWN, &start), "pod-a");
     refused(&workspace, &world.start(OTHER), OWN, "pod-a");
-    held.release_only().expect("still ours");
+    held.release_only(None).expect("still ours");
 }
 
 #[test]
@@ -342,9 +342,9 @@ fn pod_name_has_a_largest_length() {
     assert_eq!(error.code, ErrorCode::InvalidInput, "{error}");
     assert_eq!(names(workspace.root()), [] as [String; 0]);
     let (held, _) = pod.acquire(&options(&"x".repeat(MAX_POD_NAME_BYTES))).expect("held");
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     let (held, _) = pod.acquire(&options("")).expect("held");
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 // The roster.
@@ -371,7 +371,7 @@ fn flag_of_a_dead_owner_is_removed() {
     let held = take(&workspace, &world.start(OWN), "pod-a");
     assert!(!workspace.owners().contains(&dead.as_str().to_owned()));
     assert_eq!(workspace.owners().len(), 1);
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -409,7 +409,7 @@ fn contender_with_the_larger_name_is_waited_for() {
     });
     let held = take(&workspace, &world.start(22), "pod-a");
     assert!(world.slept_ms() < 500, "waited for {} ms", world.slept_ms());
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -432,7 +432,7 @@ fn contender_that_dies_while_it_is_waited_for_is_cleared_away() {
     raise(&workspace, &world.start(33), "pod-c", Some(60));
     let other = world.clone();
     world.on_sleep(move |_| other.end(33));
-    take(&workspace, &world.start(22), "pod-a").release_only().expect("released");
+    take(&workspace, &world.start(22), "pod-a").release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -454,7 +454,7 @@ fn foreign_files_among_the_flags_are_ignored_and_left() {
         workspace.put_owner(name, "not ours");
     }
     let system = World::new().start(OWN);
-    take(&workspace, &system, "pod-a").release_only().expect("released");
+    take(&workspace, &system, "pod-a").release_only(None).expect("released");
     assert_eq!(workspace.owners().len(), 5);
 }
 
@@ -465,7 +465,7 @@ fn something_else_in_the_place_of_a_dead_owners_flag_is_named_or_passed_over() {
     let dead = FlagName::new(&world.host(OTHER, "s").me, Token::new([1; 16]));
     fs::create_dir_all(workspace.owner(dead.as_str())).expect("a directory");
     match acquire(&workspace, &world.start(OWN), "pod-a") {
-        Ok((held, _)) => drop(held.release_only().expect("released")),
+        Ok((held, _)) => drop(held.release_only(None).expect("released")),
         Err(error) => assert!(error.message.contains(dead.as_str()), "{error}"),
     }
     assert_eq!(workspace.owners(), [dead.as_str()], "no flag of ours is left");
@@ -481,7 +481,7 @@ fn link_in_the_place_of_a_dead_owners_flag_is_removed_and_not_followed() {
     workspace.put_owner("x", "");
     fs::remove_file(workspace.owner("x")).expect("removed");
     std::os::unix::fs::symlink("../../victim", workspace.owner(dead.as_str())).expect("a link");
-    take(&workspace, &world.start(OWN), "pod-a").release_only().expect("released");
+    take(&workspace, &world.start(OWN), "pod-a").release_only(None).expect("released");
     workspace.assert_nothing_left();
     assert_eq!(fs::read_to_string(workspace.root().join("victim")).expect("kept"), "keep");
 }
@@ -537,7 +537,7 @@ fn unknown_owner_is_respected_until_its_lease_has_run_out() {
     // The owner that wakes up is told, and deletes nothing.
     let error = held.release_with_cleanup().expect_err("lost");
     assert_eq!((error.code, error.owner.map(|owner| owner.pid)), (ErrorCode::LockLost, Some(OTHER)));
-    second.release_only().expect("still held");
+    second.release_only(None).expect("still held");
     workspace.assert_nothing_left();
 }
 
@@ -567,7 +567,12 @@ fn lease_of_the_record_counts_and_not_the_usual_one() {
         (None, 1_000_000, false),
     ] {
         let workspace = TestWorkspace::new();
-        let options = AcquireOptions { pod_name: "pod-a".into(), lease_seconds: lease, token: None };
+        let options = AcquireOptions {
+            pod_name: "pod-a".into(),
+            lease_seconds: lease,
+            token: None,
+            ..AcquireOptions::default()
+        };
         drop(workspace.open(&elsewhere().start(OWN)).acquire(&options).expect("held"));
         set_age(&workspace.lock(), age);
         let result = acquire(&workspace, &World::new().start(OTHER), "pod-b");
@@ -584,7 +589,7 @@ fn flag_of_an_unknown_owner_without_a_record_has_the_usual_lease() {
     set_age(&workspace.owner(flag.as_str()), 50);
     refused(&workspace, &World::new().start(OWN), OTHER, "");
     set_age(&workspace.owner(flag.as_str()), 70);
-    take(&workspace, &World::new().start(OWN), "pod-a").release_only().expect("released");
+    take(&workspace, &World::new().start(OWN), "pod-a").release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -599,7 +604,7 @@ fn container_that_restarts_in_a_new_namespace_gets_its_lock_back_after_the_lease
     set_age(&workspace.lock(), 61);
     let (held, took_over) = acquire(&workspace, &after.start(1), "pod-a").expect("taken over");
     assert_eq!(stale_owner(took_over).0, 1);
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -613,7 +618,7 @@ fn lock_of_an_earlier_boot_is_taken_over_at_once() {
     after.start(OWN);
     let (held, took_over) = acquire(&workspace, &after.start(OTHER), "pod-b").expect("taken over");
     assert!(stale_owner(took_over).2.contains("restarted"));
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -632,7 +637,7 @@ fn command_that_outlives_its_host_keeps_the_lock() {
     world.set_group(500, false);
     let (held, took_over) = acquire(&workspace, &world.start(OTHER), "pod-b").expect("taken over");
     assert_eq!(stale_owner(took_over).0, OWN);
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -683,7 +688,7 @@ fn old_unreadable_lock_is_taken_over_with_its_content() {
             let start: String = String::from_utf8_lossy(&content).chars().take(5).collect();
             assert!(told.starts_with(&start.escape_debug().to_string()), "{told:?}");
         }
-        held.release_only().expect("released");
+        held.release_only(None).expect("released");
         workspace.assert_nothing_left();
     }
 }
@@ -701,7 +706,7 @@ fn huge_lock_file_is_unreadable_and_no_trouble() {
     assert!(matches!(pod.lock_status().expect("a status"), Status::Unreadable(..)));
     let (held, took_over) = pod.acquire(&options("pod-a")).expect("taken over");
     unreadable(took_over);
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 #[test]
@@ -714,7 +719,7 @@ fn unreadable_lock_from_the_future_is_watched_before_it_is_taken_over() {
     assert_eq!(unreadable(took_over).1, "garbage");
     let slept = world.slept_ms();
     assert!((5_000..6_000).contains(&slept), "watched for {slept} ms");
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -749,7 +754,7 @@ fn stale_record_with_a_byte_order_mark_does_not_hold_for_ever() {
     workspace.put(".consolidation.lock", format!("\u{feff}{}", original_record(DEAD, "pod-a", &[])));
     let (held, took_over) = acquire(&workspace, &World::new().start(OWN), "pod-b").expect("taken over");
     assert_eq!(stale_owner(took_over).1, "pod-a");
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 /// Something at the lock's place that is no file, and what it must look like afterwards.
@@ -803,8 +808,8 @@ fn what_is_no_file_at_the_locks_place_is_refused_and_untouched() {
             let pod = workspace.open_faulty(&system, &Faults::of(Op::Link, link_fault));
             for error in [
                 pod.acquire(&options("pod-a")).expect_err(what),
-                pod.unlock(&options("pod-a"), false).expect_err(what),
-                pod.unlock(&options("pod-a"), true).expect_err(what),
+                pod.unlock(&options("pod-a"), false, None).expect_err(what),
+                pod.unlock(&options("pod-a"), true, None).expect_err(what),
             ] {
                 assert_eq!(error.code, ErrorCode::WrongFileType, "{what}: {error}");
                 assert!(error.message.contains(LOCK_PATH), "{what}: {error}");
@@ -847,7 +852,7 @@ fn recording_consumed_ids_replaces_the_lock_by_rename() {
     assert_eq!(&workspace.lock_record(), held.record());
     assert_eq!(fs::read(&flag).expect("a flag"), raised, "the flag was written through the lock");
     assert_eq!(workspace.temporaries(), [] as [String; 0]);
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 #[test]
@@ -887,7 +892,7 @@ fn refresh_renews_lock_and_flag_and_keeps_their_bytes() {
         }
         assert_eq!((workspace.lock_bytes(), fs::read(&flag).expect("a flag")), before);
     }
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 #[test]
@@ -897,7 +902,7 @@ fn refreshed_lock_of_an_unknown_owner_is_respected_again() {
     set_age(&workspace.lock(), 1_000);
     held.refresh().expect("still ours");
     refused(&workspace, &World::new().start(OTHER), OWN, "pod-a");
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 /// How a lock is lost: what stands in its place, and how that comes there.
@@ -926,7 +931,10 @@ const LOSSES: [Loss; 9] = [
 /// Takes the lock with two entries consumed, loses it, does `act`, and checks that it was told and
 /// touched nothing.
 fn after_each_loss(
-    act: impl Fn(Held<NativeDir>, &consolidation_guest::workspace::Workspace<NativeDir, TestSystem>) -> Error,
+    act: impl Fn(
+        Held<NativeDir, TestSystem>,
+        &consolidation_guest::workspace::Workspace<NativeDir, TestSystem>,
+    ) -> Error,
 ) {
     for (what, lose) in LOSSES {
         let workspace = TestWorkspace::with_staging();
@@ -967,7 +975,7 @@ fn release_with_cleanup_of_a_lost_lock_deletes_nothing() {
 
 #[test]
 fn release_only_of_a_lost_lock_deletes_nothing() {
-    after_each_loss(|held, _| held.release_only().expect_err("lost"));
+    after_each_loss(|held, _| held.release_only(None).expect_err("lost"));
 }
 
 #[test]
@@ -986,7 +994,7 @@ fn flag_of_a_lost_lock_is_lowered_by_the_release() {
     let workspace = TestWorkspace::new();
     let held = take(&workspace, &World::new().start(OWN), "pod-a");
     fs::remove_file(workspace.lock()).expect("removed");
-    held.release_only().expect_err("lost");
+    held.release_only(None).expect_err("lost");
     workspace.assert_nothing_left();
 }
 
@@ -1052,7 +1060,7 @@ fn release_only_deletes_no_entry() {
     let pod = workspace.open(&World::new().start(OWN));
     let (mut held, _) = pod.acquire(&options("pod-a")).expect("held");
     pod.record_consumed(&mut held, vec![id]).expect("rewritten");
-    assert_eq!(held.release_only().expect("released"), ReleaseReport::default());
+    assert_eq!(held.release_only(None).expect("released"), ReleaseReport::default());
     assert_eq!(workspace.visible().len(), 1);
     workspace.assert_nothing_left();
 }
@@ -1108,7 +1116,7 @@ fn ids_in_anybodys_lock_file_never_become_paths() {
     let (held, _) = pod.acquire(&options("pod-a")).expect("taken over");
     held.release_with_cleanup().expect("released");
     workspace.put(".consolidation.lock", original_record(DEAD, "pod-x", &hostile));
-    pod.unlock(&options("pod-a"), true).expect("removed");
+    pod.unlock(&options("pod-a"), true, None).expect("removed");
     // and slipped into the record of a holder.
     let (mut held, _) = pod.acquire(&options("pod-a")).expect("held");
     pod.record_consumed(&mut held, vec![]).expect("rewritten");
@@ -1143,7 +1151,7 @@ fn staging_directory_that_is_gone_is_a_lost_lock() {
     let held = take(&workspace, &World::new().start(OWN), "pod-a");
     fs::remove_dir_all(workspace.staging()).expect("removed");
     assert_eq!(held.release_with_cleanup().expect_err("lost").code, ErrorCode::LockLost);
-    take(&workspace, &World::new().start(OWN), "pod-a").release_only().expect("released");
+    take(&workspace, &World::new().start(OWN), "pod-a").release_only(None).expect("released");
 }
 
 // File systems without hard links.
@@ -1170,7 +1178,7 @@ fn without_hard_links_the_lock_excludes_and_leaves_no_copy() {
         assert_eq!(error.owner.map(|owner| owner.pid), Some(OWN), "{kind:?}");
         refused(&workspace, &world.start(OTHER), OWN, "pod-a");
         held.refresh().expect("still ours");
-        held.release_only().expect("still ours");
+        held.release_only(None).expect("still ours");
         workspace.assert_nothing_left();
         // Taken over from the dead, whether they are of the original format or ours.
         workspace.put(".consolidation.lock", original_record(DEAD, "pod-x", &[]));
@@ -1180,7 +1188,7 @@ fn without_hard_links_the_lock_excludes_and_leaves_no_copy() {
         world.end(OWN);
         let (held, took_over) = without(OTHER).acquire(&options("pod-b")).expect("taken over");
         assert_eq!(stale_owner(took_over).1, "pod-a");
-        held.release_only().expect("released");
+        held.release_only(None).expect("released");
         workspace.assert_nothing_left();
     }
 }
@@ -1206,7 +1214,7 @@ fn copy_that_a_dead_process_left_is_removed() {
     let flag = raise(&workspace, &world.start(OTHER), "pod-b", Some(60));
     workspace.put_owner(&flag.publish_name(), "half a rec");
     world.end(OTHER);
-    take(&workspace, &world.start(OWN), "pod-a").release_only().expect("released");
+    take(&workspace, &world.start(OWN), "pod-a").release_only(None).expect("released");
     workspace.assert_nothing_left();
 }
 
@@ -1229,7 +1237,7 @@ fn status_tells_every_state_and_changes_nothing() {
     let Status::Stale(holder) = pod.lock_status().expect("a status") else { panic!("stale") };
     assert_eq!(holder.owner.pid, OWN);
     assert!(holder.reason.contains("4242"), "{}", holder.reason);
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     assert_eq!(pod.lock_status().expect("a status"), Status::Free);
 
     let unknown = workspace.open(&there.start(OWN));
@@ -1239,7 +1247,7 @@ fn status_tells_every_state_and_changes_nothing() {
     assert_eq!(holder.consumed, 2);
     set_age(&workspace.lock(), 100);
     assert!(matches!(pod.lock_status().expect("a status"), Status::Stale(_)));
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 
     for content in garbage() {
         workspace.put(".consolidation.lock", &content);
@@ -1256,7 +1264,7 @@ fn status_tells_every_state_and_changes_nothing() {
 
 /// Unlocks as another process.
 fn unlock(workspace: &TestWorkspace, world: &World, force: bool) -> Result<Option<Takeover>> {
-    workspace.open(&world.start(OTHER)).unlock(&options("admin"), force)
+    workspace.open(&world.start(OTHER)).unlock(&options("admin"), force, None)
 }
 
 #[test]
@@ -1372,7 +1380,7 @@ fn unknown_owner_without_a_lock_blocks_until_it_is_forced_away() {
     refused(&workspace, &world.start(OWN), 5, "pod-e");
     assert_eq!(unlock(&workspace, &world, true).expect("forced"), None);
     workspace.assert_nothing_left();
-    take(&workspace, &world.start(OWN), "pod-a").release_only().expect("released");
+    take(&workspace, &world.start(OWN), "pod-a").release_only(None).expect("released");
 }
 
 // Abandoning.
@@ -1394,7 +1402,7 @@ fn abandoning_a_token_clears_its_lock_and_its_flag_and_nothing_else() {
     workspace.assert_nothing_left();
     assert_eq!(workspace.visible().len(), 1);
     assert!(!pod.abandon(token).expect("nothing to do"));
-    take(&workspace, &world.start(OWN), "pod-a").release_only().expect("released");
+    take(&workspace, &world.start(OWN), "pod-a").release_only(None).expect("released");
 }
 
 #[test]
@@ -1472,7 +1480,7 @@ fn eight_threads_never_hold_it_at_the_same_time() {
                     assert!(!held_by_one.swap(true, Ordering::SeqCst), "two hold the lock");
                     std::thread::yield_now();
                     assert!(held_by_one.swap(false, Ordering::SeqCst), "two hold the lock");
-                    held.release_only().expect("still ours");
+                    held.release_only(None).expect("still ours");
                 }
             });
         }
@@ -1504,7 +1512,7 @@ fn die_and_take_over(faults: fn() -> Faults) {
                             std::thread::yield_now();
                             assert!(held_by_one.swap(false, Ordering::SeqCst), "two hold the lock");
                             if round % 2 == 0 {
-                                held.release_only().expect("still ours");
+                                held.release_only(None).expect("still ours");
                             } else {
                                 deaths.fetch_add(1, Ordering::SeqCst);
                             }
@@ -1521,7 +1529,7 @@ fn die_and_take_over(faults: fn() -> Faults) {
         }
     });
     let (held, took_over) = acquire(&workspace, &world.start(OWN), "pod-a").expect("taken over");
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     let took_over = takeovers.into_inner() + usize::from(took_over.is_some());
     assert_eq!(took_over, deaths.into_inner(), "each dead owner is reported once");
     workspace.assert_nothing_left();
@@ -1579,7 +1587,7 @@ fn directory_named_like_a_flag_stands_in_nobodys_way() {
     workspace.put_owner("README", "");
     let name = FlagName::new(&World::new().start(OTHER).me, Token::new([5; 16]));
     fs::create_dir(workspace.owner(name.as_str())).expect("a directory");
-    take(&workspace, &system, "pod-a").release_only().expect("released");
+    take(&workspace, &system, "pod-a").release_only(None).expect("released");
     assert_eq!(unlock(&workspace, &world, true).expect("nothing to remove"), None);
     assert!(workspace.owner(name.as_str()).is_dir());
 }

@@ -21,7 +21,12 @@ fn token() -> Token {
 }
 
 fn options() -> AcquireOptions {
-    AcquireOptions { pod_name: "pod-a".into(), lease_seconds: Some(60), token: Some(token()) }
+    AcquireOptions {
+        pod_name: "pod-a".into(),
+        lease_seconds: Some(60),
+        token: Some(token()),
+        ..AcquireOptions::default()
+    }
 }
 
 /// Of an attempt after the first: tokens are used once.
@@ -103,7 +108,12 @@ impl Scene {
 /// Takes the lock and leaves it.
 fn leave_lock(workspace: &TestWorkspace, system: &TestSystem, id: EntryId) {
     let pod = workspace.open(system);
-    let options = AcquireOptions { pod_name: "pod-b".into(), lease_seconds: Some(60), token: None };
+    let options = AcquireOptions {
+        pod_name: "pod-b".into(),
+        lease_seconds: Some(60),
+        token: None,
+        ..AcquireOptions::default()
+    };
     let (mut held, _) = pod.acquire(&options).expect("held");
     pod.record_consumed(&mut held, vec![id]).expect("rewritten");
 }
@@ -150,7 +160,7 @@ fn assert_not_wedged(workspace: &TestWorkspace, system: &TestSystem, token: Toke
             held
         }
     };
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
     // A file whose creation seemed to fail is in nobody's way, and goes with the token.
     if !workspace.owners().is_empty() {
         pod.abandon(token).expect("cleared");
@@ -218,7 +228,7 @@ fn check_held(
     scene: Scene,
     workspace: &TestWorkspace,
     world: &World,
-    held: Held<FaultyDir>,
+    held: Held<FaultyDir, TestSystem>,
     took_over: Option<Takeover>,
     told: &str,
 ) {
@@ -233,7 +243,7 @@ fn check_held(
     let second = workspace.open(&world.start(OTHER + 1)).acquire(&again());
     let error = second.err().unwrap_or_else(|| panic!("{told}: two hold the lock"));
     assert_eq!(error.owner.map(|owner| owner.pid), Some(OWN), "{told}");
-    held.release_only().unwrap_or_else(|error| panic!("{told}: {error}"));
+    held.release_only(None).unwrap_or_else(|error| panic!("{told}: {error}"));
     assert!(workspace.lock_bytes().is_none(), "{told}: the lock is left");
     // A flag that was not seen, or could not be removed, is the next one's to remove.
     assert_not_wedged(workspace, &world.start(OWN), token(), told);
@@ -261,7 +271,7 @@ fn lock_that_was_made_although_the_call_failed_is_not_left_behind() {
                 if call.op == op && call.to == LOCK_PATH { Fault::After(kind) } else { base(links, call) }
             });
             match workspace.open_faulty(&system, &faults).acquire(&options()) {
-                Ok((held, _)) => drop(held.release_only().expect("released")),
+                Ok((held, _)) => drop(held.release_only(None).expect("released")),
                 Err(error) => {
                     assert!(
                         workspace.lock_bytes().is_none(),
@@ -355,7 +365,7 @@ impl Fixture {
     }
 
     /// Takes the lock with two entries consumed.
-    fn hold(&self) -> Held<FaultyDir> {
+    fn hold(&self) -> Held<FaultyDir, TestSystem> {
         let pod = self.pod();
         let (mut held, _) = pod.acquire(&options()).expect("held");
         pod.record_consumed(&mut held, self.consumed.to_vec()).expect("rewritten");
@@ -374,7 +384,7 @@ impl Fixture {
 
 /// Every call of `act` fails in every way in turn; `check` gets what came of it.
 fn sweep<T>(
-    act: impl Fn(&Fixture, Held<FaultyDir>) -> Result<T, Error>,
+    act: impl Fn(&Fixture, Held<FaultyDir, TestSystem>) -> Result<T, Error>,
     check: impl Fn(&Fixture, &Call, Fault, Result<T, Error>, &str),
 ) {
     let count = {
@@ -434,7 +444,7 @@ fn whatever_fails_while_releasing_with_cleanup_the_report_is_true() {
 #[test]
 fn whatever_fails_while_releasing_only_no_entry_is_deleted() {
     sweep(
-        |_, held| held.release_only(),
+        |_, held| held.release_only(None),
         |fixture, _, _, _, told| {
             assert_eq!(fixture.left(), 2, "{told}");
             assert_not_wedged(&fixture.workspace, &fixture.system, token(), told);
@@ -543,7 +553,7 @@ fn process_killed_at_any_step_is_succeeded_and_loses_nothing() {
                 let (held, _) = successor
                     .acquire(&again())
                     .unwrap_or_else(|error| panic!("{told}: the successor is refused: {error}"));
-                held.release_only().expect("released");
+                held.release_only(None).expect("released");
                 assert!(workspace.lock_bytes().is_none(), "{told}");
                 assert_eq!(workspace.owners(), [] as [String; 0], "{told}: files are left among the flags");
                 let there = workspace.visible();

@@ -276,7 +276,12 @@ fn lock_with_a_hundred_thousand_ids_and_the_longest_texts_is_still_known_as_ours
     let odd = "\u{1}".repeat(1_000);
     let world = World::in_scope(scope(&odd, &odd, &odd));
     let pod = workspace.open(&world.start_at(4242, &odd));
-    let options = AcquireOptions { pod_name: "\"\n".repeat(500), lease_seconds: Some(u32::MAX), token: None };
+    let options = AcquireOptions {
+        pod_name: "\"\n".repeat(500),
+        lease_seconds: Some(u32::MAX),
+        token: None,
+        ..AcquireOptions::default()
+    };
     let (mut held, _) = pod.acquire(&options).expect("held");
     pod.record_consumed(&mut held, vec![new_entry_id(); 100_000]).expect("rewritten");
     pod.record_command_group(&mut held, Some(u32::MAX)).expect("rewritten");

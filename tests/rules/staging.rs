@@ -126,7 +126,7 @@ fn staging_directory_that_another_made_is_made_durable_too() {
     let changes = faults.changes();
     let made = changes.iter().position(|change| change == "CreateDir _staging").expect("made");
     assert!(changes[made..].iter().any(|change| change == "SyncNames ."), "{changes:?}");
-    held.release_only().expect("released");
+    held.release_only(None).expect("released");
 }
 
 #[test]

@@ -19,6 +19,14 @@ const CONTEND_MS: u32 = 2_000;
 /// How many times the lock may vanish and appear again under our hands before we give up.
 const MAX_TAKES: u32 = 64;
 
+/// What an attempt took.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) took_over: Option<Takeover>,
+    /// The record of the dead owner.
+    pub(super) dead: Option<LockRecord>,
+}
+
 /// One attempt at the lock, with its flag raised.
 pub(super) struct Attempt<'a, D, S> {
     pub(super) system: &'a S,
@@ -30,7 +38,7 @@ pub(super) struct Attempt<'a, D, S> {
 
 impl<D: Dir, S: System> Attempt<'_, D, S> {
     /// Steps 2 to 4.
-    pub(super) fn contend(&self, record: &LockRecord) -> Result<Option<Takeover>> {
+    pub(super) fn contend(&self, record: &LockRecord) -> Result<Taken> {
         let mut waited = 0;
         loop {
             let live = self.live_flags()?;
@@ -53,13 +61,13 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
     }
 
     /// Steps 3 and 4. No other live flag was seen: until ours is lowered nobody else touches L.
-    fn take(&self, record: &LockRecord) -> Result<Option<Takeover>> {
-        let mut took_over = None;
+    fn take(&self, record: &LockRecord) -> Result<Taken> {
+        let mut taken = Taken::default();
         let mut links = true;
         for _ in 0..MAX_TAKES {
             if links {
                 match self.owners.link(self.flag.as_str(), self.staging, LOCK) {
-                    Ok(()) => return Ok(took_over),
+                    Ok(()) => return Ok(taken),
                     Err(error) if error.kind == FsErrorKind::Exists => {}
                     Err(error) if lacks_links(&error) => links = false,
                     Err(error) => return Err(Error::io("create the lock", LOCK_PATH, &error)),
@@ -67,13 +75,13 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
             }
             match self.look()? {
                 // The answer to an earlier link was lost on its way (NFS): it is ours.
-                Found::Ours => return Ok(took_over),
+                Found::Ours => return Ok(taken),
                 Found::Nothing if links => {}
                 // A rename replaces what is there, so one answer "nothing" is not enough: a network file
                 // system gives it for a file that was replaced a moment ago.
                 Found::Nothing if matches!(self.look()?, Found::Nothing) => {
                     self.publish(record)?;
-                    return Ok(took_over);
+                    return Ok(taken);
                 }
                 Found::Nothing => {}
                 Found::Stale(holder, content) => {
@@ -81,7 +89,8 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
                     // by now the verdict is not about it.
                     if read_lock(self.staging)?.as_ref() == Some(&content) {
                         unlink_lock(self.staging)?;
-                        took_over = Some(Takeover::Stale(holder.owner, holder.reason));
+                        taken.took_over = Some(Takeover::Stale(holder.owner, holder.reason));
+                        taken.dead = LockRecord::parse(&content).ok();
                     }
                 }
                 Found::Unreadable { reason, content, modified, changed } => {
@@ -97,7 +106,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
                         return Err(refusal(Found::Unreadable { reason, content, modified, changed }));
                     }
                     unlink_lock(self.staging)?;
-                    took_over = Some(Takeover::Unreadable(reason, excerpt(&content)));
+                    taken.took_over = Some(Takeover::Unreadable(reason, excerpt(&content)));
                 }
                 other => return Err(refusal(other)),
             }
@@ -148,13 +157,14 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
     fn lease_of(&self, flag: &FlagName) -> Lease {
         let seconds = match read_file(self.owners, flag.as_str(), MAX_RECORD_BYTES) {
             Ok(Content::Whole(content)) => match LockRecord::parse(&content) {
-                Ok(record) => record.lease_seconds,
-                // Its owner stopped before it had written the record.
-                Err(_) => Some(DEFAULT_LEASE_SECONDS),
+                Ok(record) if record.token == Some(flag.token.to_string()) => record.lease_seconds,
+                // Its owner stopped before it had written the record, or a writer of the original format
+                // has written over it: the lock is the same file at first.
+                Ok(_) | Err(_) => Some(DEFAULT_LEASE_SECONDS),
             },
             Ok(Content::TooLarge(_) | Content::NotAFile(_)) => Some(DEFAULT_LEASE_SECONDS),
             // What can't be read at this moment may state a longer lease.
-            Err(_) => None,
+            Err(_) => return Lease { seconds: Some(DEFAULT_LEASE_SECONDS), renewed: None, now: None },
         };
         let renewed = self.owners.stat(flag.as_str()).ok().and_then(|stat| stat.modified);
         Lease { seconds, renewed, now: self.file_system_now() }

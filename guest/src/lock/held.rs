@@ -2,19 +2,21 @@
 //! [`Held::refresh`], which writes one byte over itself; and nothing is touched that is another's.
 
 use super::look::{Carried, carries, owner_on_disk, tail_carries};
-use super::refusal::lost;
+use super::refusal::{flag_lost, lost};
 use super::roster::lower;
 use super::{Held, ReleaseReport, besides, unlink_lock};
-use crate::durable::{Durability, replace};
+use crate::durable::{Durability, replace, sync_names};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind};
-use crate::layout::{EntryId, LOCK, LOCK_PATH, Token, clip, owners_path};
+use crate::layout::{EntryId, LOCK, LOCK_PATH, STAGING, Token, clip, owners_path};
+use crate::outcome::{Ending, Outcome};
 use crate::record::LockRecord;
+use crate::runs::{Committed, Deleted, Recovered, delete_entries};
 use crate::staging::Snapshot;
 use crate::system::System;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, fleeting_id};
 
-impl<D: Dir> Held<D> {
+impl<D: Dir, S: System> Held<D, S> {
     /// The record as it was last written.
     pub fn record(&self) -> &LockRecord {
         &self.record
@@ -30,6 +32,7 @@ impl<D: Dir> Held<D> {
     /// # Errors
     /// [`ErrorCode::LockLost`]; I/O errors. The earlier set is then in force, here and on disk.
     pub fn record_consumed(&mut self, ids: Vec<EntryId>, temporary: EntryId) -> Result<()> {
+        self.check_uncommitted()?;
         self.record_named(&ids, temporary)?;
         self.consumed = ids;
         Ok(())
@@ -41,14 +44,28 @@ impl<D: Dir> Held<D> {
             && self.record.consumed_ids.iter().zip(ids).all(|(text, id)| EntryId::parse(text) == Some(*id))
     }
 
+    /// A run begins when its entries are named. `temporary` is fresh, so it names the run too.
     fn record_named(&mut self, ids: &[EntryId], temporary: EntryId) -> Result<()> {
+        let run = if ids.is_empty() { None } else { self.run.or(Some(temporary)) };
         let texts = ids.iter().map(EntryId::to_string).collect();
         let earlier = std::mem::replace(&mut self.record.consumed_ids, texts);
+        let earlier_run = std::mem::replace(&mut self.record.run_id, run.map(|run| run.to_string()));
         let rewritten = self.rewrite(temporary);
         if rewritten.is_err() {
-            self.record.consumed_ids = earlier;
+            (self.record.consumed_ids, self.record.run_id) = (earlier, earlier_run);
+        } else {
+            self.run = run;
         }
         rewritten
+    }
+
+    /// The entries of a committed run are consumed: they can't be exchanged for others.
+    fn check_uncommitted(&self) -> Result<()> {
+        if self.committed {
+            let message = "the run is committed; delete its entries before others are recorded";
+            return Err(Error::new(ErrorCode::InvalidInput, message));
+        }
+        Ok(())
     }
 
     /// Names the process group of the command that works for this owner and rewrites the lock.
@@ -96,57 +113,132 @@ impl<D: Dir> Held<D> {
         let Some((flag, size)) =
             open_to_touch(&self.owners, self.flag.as_str()).map_err(failed(path.clone()))?
         else {
-            let message = format!(
-                "consolidation lock {LOCK_PATH} is no longer ours: somebody removed its owner flag; no entry was deleted, run the consolidation again"
-            );
-            return Err(Error::new(ErrorCode::LockLost, message).at(path));
+            return Err(flag_lost(&self.flag, owner_on_disk(&self.staging)));
         };
         touch(&flag, size).map_err(failed(path))
     }
 
-    /// Deletes the consumed entries and then the lock.
+    /// What runs of other owners had left unfinished, and what became of it.
+    pub fn recovered(&self) -> &[Recovered] {
+        &self.recovered
+    }
+
+    /// Commits the run, deletes the consumed entries and then the lock.
     ///
     /// # Errors
-    /// [`ErrorCode::LockLost`]: nothing was deleted. An I/O error of removing the lock itself: the
+    /// [`ErrorCode::LockLost`]: nothing was deleted. An I/O error of the commit: nothing was deleted,
+    /// and the lock is removed where that is possible; if the message says that the run is committed all
+    /// the same, the next owner deletes the entries. An I/O error of removing the lock itself: the
     /// entries are deleted.
     pub fn release_with_cleanup(mut self) -> Result<ReleaseReport> {
-        self.check_ours()?;
-        let report = self.delete_consumed(usize::MAX);
-        self.remove()?;
+        if self.consumed.is_empty() && !self.committed {
+            self.check_ours()?;
+            self.remove()?;
+            return Ok(ReleaseReport::default());
+        }
+        let report = match self.clean_up(u32::MAX) {
+            Ok(report) => report,
+            Err(error) if error.code == ErrorCode::LockLost => {
+                return Err(besides(error, lower(&self.owners, &self.flag)));
+            }
+            // Nobody can try again with this handle.
+            Err(error) => return Err(besides(error, self.remove_if_ours())),
+        };
+        // A lock that was lost since the commit: what was committed is done.
+        match carries(&self.staging, self.flag.token)? {
+            Carried::Ours => self.remove()?,
+            Carried::Nothing | Carried::Other => {
+                lower(&self.owners, &self.flag)?;
+                return Ok(ReleaseReport { lost: true, ..report });
+            }
+        }
         Ok(report)
     }
 
-    /// Deletes at most so many of the consumed entries and keeps the lock.
+    /// Commits the run if it is not committed, deletes at most so many of its entries and keeps the lock.
+    /// When all are deleted the run has ended, and another can begin under the same lock.
     ///
     /// # Errors
-    /// [`ErrorCode::LockLost`]: nothing was deleted.
+    /// [`ErrorCode::LockLost`]: the run is not committed, and nothing was deleted. An I/O error of the
+    /// commit: nothing was deleted.
     pub fn clean_up(&mut self, max_entries: u32) -> Result<ReleaseReport> {
-        self.still_ours()?;
-        Ok(self.delete_consumed(usize::try_from(max_entries).unwrap_or(usize::MAX)))
-    }
-
-    fn delete_consumed(&mut self, max: usize) -> ReleaseReport {
-        let mut report = ReleaseReport::default();
-        let rest = self.consumed.split_off(max.min(self.consumed.len()));
-        for id in std::mem::replace(&mut self.consumed, rest) {
-            match self.staging.unlink(&id.file_name()) {
-                Ok(()) => report.removed += 1,
-                Err(error) if error.kind == FsErrorKind::NotFound => report.missing += 1,
-                Err(error) => report.failed.push((id, error.to_string())),
-            }
+        if self.consumed.is_empty() && !self.committed {
+            self.still_ours()?;
+            return Ok(ReleaseReport::default());
         }
-        report.left = self.consumed.len() as u64;
-        report
+        self.commit()?;
+        let most = usize::try_from(max_entries).unwrap_or(usize::MAX).min(self.consumed.len());
+        let rest = self.consumed.split_off(most);
+        let batch = std::mem::replace(&mut self.consumed, rest);
+        let Deleted { removed, missing, failed } = delete_entries(&self.staging, batch);
+        self.undeleted |= !failed.is_empty();
+        if self.consumed.is_empty() {
+            self.end_run()?;
+        }
+        Ok(ReleaseReport { removed, missing, failed, left: self.consumed.len() as u64, lost: false })
     }
 
-    /// Deletes the lock and nothing else.
+    /// From here on the entries are consumed, whatever happens.
+    fn commit(&mut self) -> Result<()> {
+        let Some(run) = self.run.filter(|_| !self.committed) else { return Ok(()) };
+        let owner = self.record.owner();
+        let ended_at = self.system.now();
+        let outcome = Outcome::new(run, Ending::Consolidated, owner, ended_at, self.consumed.clone());
+        match self.runs.commit(run, &outcome, self.durability, || self.still_ours())? {
+            Committed::Done => {
+                self.committed = true;
+                Ok(())
+            }
+            Committed::Sealed => Err(lost(owner_on_disk(&self.staging))),
+        }
+    }
+
+    /// All of the entries were deleted, or tried to.
+    fn end_run(&mut self) -> Result<()> {
+        let run = self.run.take();
+        let undeleted = std::mem::take(&mut self.undeleted);
+        self.committed = false;
+        if self.durability == Durability::Full {
+            // Before the run ends: entries that come back after a crash of the machine would be
+            // consumed again by a run that knows nothing of this one.
+            sync_names(&self.staging).map_err(|error| {
+                let mut error = Error::io("synchronise", STAGING, &error);
+                error.message = format!(
+                    "{}; the entries are deleted, but that may not survive a power failure: the next run sees to it",
+                    error.message
+                );
+                error
+            })?;
+        }
+        if let Some(run) = run.filter(|_| !undeleted) {
+            self.runs.end(run);
+        }
+        self.runs.remove_old(self.system.now());
+        Ok(())
+    }
+
+    /// Deletes the lock and nothing else. If a run had begun, its outcome says that it failed, and why.
     ///
     /// # Errors
     /// [`ErrorCode::LockLost`]: the lock on disk is another's and is left. I/O errors.
-    pub fn release_only(self) -> Result<ReleaseReport> {
+    pub fn release_only(self, reason: Option<&str>) -> Result<ReleaseReport> {
         self.check_ours()?;
+        if let Some(run) = self.run.filter(|_| !self.committed) {
+            let (owner, ids) = (self.record.owner(), self.record.entry_ids());
+            let mut outcome = Outcome::new(run, Ending::Failed, owner, self.system.now(), ids);
+            outcome.reason = reason.map(Into::into);
+            // It fails with a full disk, and nothing else depends on it.
+            let _ = self.runs.write_ended(run, &outcome, fleeting_id(&self.system));
+        }
         self.remove()?;
         Ok(ReleaseReport::default())
+    }
+
+    fn remove_if_ours(&self) -> Result<()> {
+        match carries(&self.staging, self.flag.token)? {
+            Carried::Ours => self.remove(),
+            Carried::Nothing | Carried::Other => lower(&self.owners, &self.flag),
+        }
     }
 
     /// Fails, and lowers the flag, if the lock on disk is not ours.
@@ -170,7 +262,18 @@ impl<D: Dir> Held<D> {
         }
     }
 
+    /// Is the lock ours, and do others see that in the roster? Who judges us dead removes the flag first.
     fn still_ours(&self) -> Result<()> {
+        match self.owners.stat(self.flag.as_str()) {
+            Ok(_) => {}
+            Err(error) if error.kind == FsErrorKind::NotFound => {
+                return Err(flag_lost(&self.flag, owner_on_disk(&self.staging)));
+            }
+            Err(error) => {
+                let path = owners_path(self.flag.as_str());
+                return Err(Error::io("look at the owner flag", path, &error));
+            }
+        }
         match carries(&self.staging, self.flag.token)? {
             Carried::Ours => Ok(()),
             Carried::Other => Err(lost(owner_on_disk(&self.staging))),
@@ -190,7 +293,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     ///
     /// # Errors
     /// As there.
-    pub fn record_consumed(&self, held: &mut Held<D>, ids: Vec<EntryId>) -> Result<()> {
+    pub fn record_consumed(&self, held: &mut Held<D, S>, ids: Vec<EntryId>) -> Result<()> {
         held.record_consumed(ids, self.new_id())
     }
 
@@ -200,7 +303,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
     ///
     /// # Errors
     /// As [`Held::record_consumed`].
-    pub fn record_snapshot(&self, held: &mut Held<D>, snapshot: &mut Snapshot<D>) -> Result<()> {
+    pub fn record_snapshot(&self, held: &mut Held<D, S>, snapshot: &mut Snapshot<D>) -> Result<()> {
+        held.check_uncommitted()?;
         // Most often nothing proved unusable, and there is nothing new to write the second time.
         if held.names(snapshot.ids()) {
             held.still_ours()?;
@@ -216,7 +320,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     ///
     /// # Errors
     /// As there.
-    pub fn record_command_group(&self, held: &mut Held<D>, group: Option<u32>) -> Result<()> {
+    pub fn record_command_group(&self, held: &mut Held<D, S>, group: Option<u32>) -> Result<()> {
         let start = group.map(|group| clip(&self.system.inspect(group).start).to_owned());
         held.record_command_group(group, start.filter(|start| !start.is_empty()), self.new_id())
     }

@@ -36,12 +36,16 @@ mod unlock;
 use crate::durable::{Durability, create_whole};
 use crate::error::{Error, ErrorCode, Owner, Result};
 use crate::fs::{Dir, FsErrorKind};
-use crate::layout::{EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, Token, clip, owners_path};
+use crate::layout::{
+    EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, RunId, Token, clip, owners_path,
+};
+use crate::outcome::EndedBy;
 use crate::record::LockRecord;
+use crate::runs::{Recovered, Runs};
 use crate::system::{Identity, System};
 use crate::workspace::{Workspace, open_or_create};
-use attempt::Attempt;
-use look::{Carried, Found, carries, excerpt, look};
+use attempt::{Attempt, Taken};
+use look::{Carried, Found, carries, excerpt, look, read_record};
 use refusal::not_a_file;
 use roster::{Roster, lower, remove_flag_file, roster};
 
@@ -61,6 +65,8 @@ pub struct AcquireOptions {
     pub lease_seconds: Option<u32>,
     /// The token; none: a fresh one is drawn.
     pub token: Option<Token>,
+    /// Of the commit of a run and of its deletes.
+    pub durability: Durability,
 }
 
 /// What stood in the way and was removed.
@@ -111,26 +117,39 @@ pub struct ReleaseReport {
     pub failed: Vec<(EntryId, String)>,
     /// Consumed entries that are still to be deleted.
     pub left: u64,
+    /// The run is committed and its entries are deleted, and by then the lock was no longer ours.
+    pub lost: bool,
 }
 
 /// A lock that is held. Dropping it leaves the lock on disk.
 #[derive(Debug)]
-pub struct Held<D> {
+pub struct Held<D, S> {
+    system: S,
     staging: D,
     owners: D,
+    runs: Runs<D>,
     flag: FlagName,
     record: LockRecord,
     consumed: Vec<EntryId>,
+    /// The run that has taken them.
+    run: Option<RunId>,
+    /// It is committed, to the disk if that was asked for.
+    committed: bool,
+    /// Some of its entries could not be deleted.
+    undeleted: bool,
+    durability: Durability,
+    recovered: Vec<Recovered>,
 }
 
 impl<D: Dir, S: System> Workspace<D, S> {
-    /// Takes the lock. Returns with it what was taken over.
+    /// Takes the lock, and ends what runs of other owners left unfinished. Returns with it what was
+    /// taken over.
     ///
     /// # Errors
     /// [`ErrorCode::InUse`] with the owner; [`ErrorCode::WrongFileType`] if a directory or a symbolic
     /// link stands in the place of the lock; I/O errors. After an error our flag is gone and the lock
     /// is as it was, or a stale one is removed.
-    pub fn acquire(&self, options: &AcquireOptions) -> Result<(Held<D>, Option<Takeover>)> {
+    pub fn acquire(&self, options: &AcquireOptions) -> Result<(Held<D, S>, Option<Takeover>)> {
         if options.pod_name.len() > MAX_POD_NAME_BYTES {
             let message = format!("the name of the pod has more than {MAX_POD_NAME_BYTES} bytes");
             return Err(Error::new(ErrorCode::InvalidInput, message));
@@ -138,6 +157,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let me = self.identity()?;
         let (staging, _) = self.staging_or_create()?;
         let (owners, _) = open_or_create(&staging, OWNERS, OWNERS_PATH)?;
+        // Now, and not when the consolidator has done its work and there is no place for its outcome.
+        let runs = self.runs_or_create()?;
         let token = options.token.unwrap_or_else(|| {
             let mut random = [0; 16];
             self.system.random(&mut random);
@@ -154,10 +175,30 @@ impl<D: Dir, S: System> Workspace<D, S> {
         }
         let attempt =
             Attempt { system: &self.system, staging: &staging, owners: &owners, me: &me, flag: &flag };
-        match attempt.contend(&record) {
-            Ok(took_over) => Ok((Held { staging, owners, flag, record, consumed: Vec::new() }, took_over)),
-            Err(error) => Err(retreat(&staging, &owners, &flag, error)),
-        }
+        let by = EndedBy { pid: me.pid, pod_name: options.pod_name.clone() };
+        let taken = attempt.contend(&record).and_then(|Taken { took_over, dead }| {
+            let recovered = self.recover(&runs, &staging, dead.as_ref(), &by, options.durability)?;
+            Ok((took_over, recovered))
+        });
+        let (took_over, recovered) = match taken {
+            Ok(taken) => taken,
+            Err(error) => return Err(retreat(&staging, &owners, &flag, error)),
+        };
+        let held = Held {
+            system: self.system.clone(),
+            staging,
+            owners,
+            runs,
+            flag,
+            record,
+            consumed: Vec::new(),
+            run: None,
+            committed: false,
+            undeleted: false,
+            durability: options.durability,
+            recovered,
+        };
+        Ok((held, took_over))
     }
 
     /// The state of the lock. Changes nothing.
@@ -193,6 +234,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         // L first: a flag without a lock is a contender that is gone, a lock without a flag would be
         // a holder that nobody sees in the roster.
         if carries(&staging, token)? == Carried::Ours {
+            self.note_abandoned(&staging);
             unlink_lock(&staging)?;
             found = true;
         }
@@ -211,6 +253,16 @@ impl<D: Dir, S: System> Workspace<D, S> {
             found = true;
         }
         Ok(found)
+    }
+
+    /// Notes the outcome of the run whose lock is abandoned. If it was committed, the next one who takes
+    /// the lock ends it, and notes that.
+    fn note_abandoned(&self, staging: &D) {
+        let Some(record) = read_record(staging, LOCK) else { return };
+        let Some(run) = record.run_id.as_deref().and_then(RunId::parse) else { return };
+        let Ok(Some(runs)) = self.runs() else { return };
+        let by = EndedBy { pid: record.pid, pod_name: record.pod_name.clone() };
+        self.note_aborted(&runs, run, &record, &by, "its instance failed");
     }
 
     /// Who hosts us, with texts of a bounded length: they must fit into the tail of the record.

@@ -5,7 +5,7 @@ use super::look::Found;
 use super::{Holder, UNREADABLE_GRACE_SECONDS};
 use crate::error::{Error, ErrorCode, Owner};
 use crate::fs::Kind;
-use crate::layout::LOCK_PATH;
+use crate::layout::{FlagName, LOCK_PATH, owners_path};
 
 pub(super) fn in_use(how: &str, owner: Owner, hint: &str) -> Error {
     let Owner { pid, pod_name, started_at } = &owner;
@@ -54,7 +54,14 @@ pub(super) fn lost(owner: Option<Owner>) -> Error {
         None => "it is gone or can't be read".into(),
     };
     let message = format!(
-        "consolidation lock {LOCK_PATH} is no longer ours: {by}; no entry was deleted, run the consolidation again"
+        "consolidation lock {LOCK_PATH} is no longer ours: {by}; the run was not committed and its entries were not deleted, run the consolidation again"
     );
     Error::new(ErrorCode::LockLost, message).at(LOCK_PATH).owned_by(owner)
+}
+
+pub(super) fn flag_lost(flag: &FlagName, owner: Option<Owner>) -> Error {
+    let message = format!(
+        "consolidation lock {LOCK_PATH} is no longer ours: somebody removed its owner flag; the run was not committed and its entries were not deleted, run the consolidation again"
+    );
+    Error::new(ErrorCode::LockLost, message).at(owners_path(flag.as_str())).owned_by(owner)
 }

@@ -1,37 +1,75 @@
 //! Removing a lock without taking it. Invariant: without force only what the protocol itself would
 //! remove.
 
-use super::look::{Found, excerpt, look, token_on_disk};
+use super::look::{Found, excerpt, look, read_record, token_on_disk};
 use super::refusal::not_a_file_error;
 use super::roster::{Roster, lower, remove_flag_file, roster};
 use super::{AcquireOptions, Takeover, unlink_lock};
-use crate::error::{Error, Result};
+use crate::error::{Error, Owner, Result};
 use crate::fs::{Dir, FsErrorKind};
 use crate::layout::{FlagName, LOCK, OWNERS, OWNERS_PATH};
 use crate::liveness::{Lease, Verdict, judge_flag};
+use crate::outcome::{EndedBy, Ending, Outcome};
+use crate::record::LockRecord;
 use crate::system::System;
 use crate::workspace::Workspace;
 
 impl<D: Dir, S: System> Workspace<D, S> {
     /// Removes a stale lock by the rules of [`Self::acquire`]; with `force` any lock, with its owner's
-    /// flag and the flags of owners that can't be proved alive. Returns what was removed.
+    /// flag and the flags of owners that can't be proved alive. What is removed by force is noted among
+    /// the outcomes of runs, with `reason`. Returns what was removed.
     ///
     /// # Errors
     /// As [`Self::acquire`].
-    pub fn unlock(&self, options: &AcquireOptions, force: bool) -> Result<Option<Takeover>> {
+    pub fn unlock(
+        &self,
+        options: &AcquireOptions,
+        force: bool,
+        reason: Option<&str>,
+    ) -> Result<Option<Takeover>> {
         let Some(staging) = self.staging()? else {
             return Ok(None);
         };
         if force {
-            return self.remove_by_force(&staging);
+            let record = read_record(&staging, LOCK);
+            let removed = self.remove_by_force(&staging)?;
+            if let Some(removed) = &removed {
+                self.note_unlocked(removed, record, options, reason);
+            }
+            return Ok(removed);
         }
         if matches!(staging.stat(LOCK), Err(error) if error.kind == FsErrorKind::NotFound) {
             return Ok(None);
         }
         // The protocol judges it, and removes it if it is stale.
         let (held, took_over) = self.acquire(options)?;
-        held.release_only()?;
+        held.release_only(None)?;
         Ok(took_over)
+    }
+
+    /// Notes who removed whose lock, and why. The run itself, if there was one, is ended by the next owner.
+    fn note_unlocked(
+        &self,
+        removed: &Takeover,
+        record: Option<LockRecord>,
+        options: &AcquireOptions,
+        reason: Option<&str>,
+    ) {
+        let Ok(runs) = self.runs_or_create() else { return };
+        let (owner, state) = match removed {
+            Takeover::Stale(owner, state) | Takeover::Forced(owner, state) => (owner.clone(), state),
+            Takeover::Unreadable(state, _) => (Owner::unknown(), state),
+        };
+        let ids = record.map(|record| record.entry_ids()).unwrap_or_default();
+        let by = EndedBy { pid: self.system.current().pid, pod_name: options.pod_name.clone() };
+        let reason = match reason {
+            Some(reason) => format!("{reason} ({state})"),
+            None => format!("no reason was given ({state})"),
+        };
+        let (run, now) = (self.new_id(), self.system.now());
+        let mut outcome = Outcome::new(run, Ending::Unlocked, owner, now, ids);
+        outcome.end(Ending::Unlocked, now, &by, reason);
+        self.note(&runs, run, &outcome);
     }
 
     fn remove_by_force(&self, staging: &D) -> Result<Option<Takeover>> {

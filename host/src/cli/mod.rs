@@ -5,13 +5,14 @@
 mod command;
 mod gate;
 mod list;
+mod log;
 mod output;
 mod run;
 mod stage;
 mod status;
 mod unlock;
 
-use crate::Runtime;
+use crate::{Durability, Runtime};
 use clap::{Parser, Subcommand};
 use output::{Failure, Output};
 use std::ffi::OsString;
@@ -44,8 +45,37 @@ struct Arguments {
     #[arg(long, global = true)]
     json: bool,
 
+    /// What must survive a crash of the machine: `full`, what a command reports as done; `none`,
+    /// nothing (for tests, and for file systems in memory)
+    #[arg(
+        long,
+        global = true,
+        env = "CONSOLIDATION_DURABILITY",
+        value_enum,
+        default_value = "full",
+        value_name = "HOW",
+        hide_possible_values = true
+    )]
+    durability: DurabilityArgument,
+
     #[command(subcommand)]
     command: Command,
+}
+
+/// [`Durability`], as an argument.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum DurabilityArgument {
+    Full,
+    None,
+}
+
+impl From<DurabilityArgument> for Durability {
+    fn from(argument: DurabilityArgument) -> Self {
+        match argument {
+            DurabilityArgument::Full => Durability::Full,
+            DurabilityArgument::None => Durability::None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +88,8 @@ enum Command {
     Status,
     /// Run a command once over everything that is staged; entries go when it exits 0
     Run(run::Arguments),
+    /// Show past runs, the newest first: how each ended, when, by whom, and what it took
+    Log(log::Arguments),
     /// Remove a stale lock
     Unlock(unlock::Arguments),
     /// Wait for a go on standard input, then become CMD (used by `run`)
@@ -78,12 +110,18 @@ pub fn main() -> ExitCode {
     log_to_stderr();
     take_signals();
     let output = Output::new(parsed.json);
-    let open = || Runtime::builder().call_timeout(CALL_TIMEOUT).build()?.open(&parsed.root);
-    let done = open().map_err(Failure::from).and_then(|workspace| match &parsed.command {
+    let open = || {
+        let runtime = Runtime::builder().call_timeout(CALL_TIMEOUT).build()?;
+        Ok(runtime.open(&parsed.root)?.with_durability(parsed.durability.into()))
+    };
+    let done = open().map_err(|error: crate::Error| Failure::from(error)).and_then(|workspace| match &parsed
+        .command
+    {
         Command::Stage(arguments) => stage::run(&workspace, arguments, &output),
         Command::List => list::run(&workspace, &output),
         Command::Status => status::run(&workspace, &output),
         Command::Run(arguments) => run::run(&workspace, arguments, &output),
+        Command::Log(arguments) => log::run(&workspace, arguments, &output),
         Command::Unlock(arguments) => unlock::run(&workspace, arguments, &output),
         Command::Gate(_) => Ok(()),
     });

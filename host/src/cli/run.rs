@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 #[command(after_help = "\
 CMD gets the entries as JSON Lines on standard input, oldest first:
 {\"id\": ..., \"source\": ..., ...}. Exit status 0 says that it has dealt with all of them, also if
-it did not read them all: they are deleted. Any other status, or a signal, keeps them: the next
-run gets them again. So does a crash at any moment, also one between the command's end and the
-deletes; CMD must bear to see an entry twice. SIGINT, SIGTERM and SIGHUP are passed on to CMD; a
-second one kills it.")]
+it did not read them all: they are consumed and deleted. Any other status, or a signal, keeps them:
+the next run gets them again. So does a crash while CMD runs, or just after it, before its success
+is on the disk: CMD must bear to see an entry twice. SIGINT, SIGTERM and SIGHUP are passed on to
+CMD; a second one kills it.")]
 pub(super) struct Arguments {
     /// Name of this pod in the lock; the host name if left out
     #[arg(long, value_name = "NAME", env = "CONSOLIDATION_POD")]
@@ -51,18 +51,17 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
     let limits = Limits { max_entries: arguments.max_entries, max_bytes: arguments.max_bytes };
     match consolidate(&lock, limits, arguments, output, &events) {
         Ok(Ended::Success { entries, left, unusable }) => {
-            let report = lock.release_with_cleanup().map_err(|error| {
-                Failure::from(error)
-                    .because("the command succeeded, but what it consumed is not all deleted and comes again")
-            })?;
+            let report = lock
+                .release_with_cleanup()
+                .map_err(|error| Failure::from(error).because("the command succeeded"))?;
             consolidated(output, entries, left, &unusable, &report)
                 .map_err(|failure| failure.because("the run is done and its entries are deleted"))
         }
         Ok(Ended::NothingToDo { left, unusable }) => {
-            lock.release_only()?;
+            lock.release_only(None)?;
             let document = json!({
                 "outcome": "nothing_to_do", "entries": 0, "removed": 0, "missing": 0, "failed": [], "left": left,
-                "unusable": unusable,
+                "unusable": unusable, "lock_lost": false,
             });
             output.result(&document, |out| match left {
                 0 => writeln!(out, "nothing to do: no usable entry is staged"),
@@ -73,7 +72,7 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
                 ),
             })
         }
-        Err(failure) => match lock.release_only() {
+        Err(failure) => match lock.release_only(Some(failure.message())) {
             Ok(_) => Err(failure),
             // That the lock was lost is said once, and matters more than what it did to the command.
             Err(error) if error.code() == ErrorCode::LockLost => Err(if failure.is_about_the_lock() {
@@ -334,7 +333,7 @@ fn consolidated(
 ) -> Result<(), Failure> {
     let document = json!({
         "outcome": "consolidated", "entries": entries, "removed": report.removed, "missing": report.missing,
-        "failed": report.failed, "left": left, "unusable": unusable,
+        "failed": report.failed, "left": left, "unusable": unusable, "lock_lost": report.lost,
     });
     output.result(&document, |out| {
         write!(out, "consolidated {}", count(entries, "entry", "entries"))?;
@@ -345,8 +344,14 @@ fn consolidated(
             write!(out, "; {} for the next run", count(left, "more waits", "more wait"))?;
         }
         writeln!(out)?;
+        if report.lost {
+            writeln!(
+                out,
+                "the lock was another's by the time they were deleted; the run was committed before"
+            )?;
+        }
         for failed in &report.failed {
-            writeln!(out, "not deleted, it comes back in the next run: {}: {}", failed.id, failed.reason)?;
+            writeln!(out, "not deleted, the next run tries again: {}: {}", failed.id, failed.reason)?;
         }
         Ok(())
     })

@@ -15,6 +15,7 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
         "oldest_age_seconds": oldest_seconds,
         "unusable_count": summary.unusable_count,
         "unusable": summary.unusable,
+        "consumed_not_deleted": summary.consumed,
         "lock": lock,
     });
     output.result(&document, |out| {
@@ -30,6 +31,13 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
         if summary.unusable_count > summary.unusable.len() as u64 {
             let more = summary.unusable_count - summary.unusable.len() as u64;
             writeln!(out, "          and {}", count(more, "more file", "more files"))?;
+        }
+        if summary.consumed > 0 {
+            writeln!(
+                out,
+                "consumed  {}, not deleted yet; the next run tries again",
+                count(summary.consumed, "entry", "entries")
+            )?;
         }
         write_lock(out, &lock)
     })

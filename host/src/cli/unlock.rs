@@ -10,10 +10,14 @@ pub(super) struct Arguments {
     /// Remove the lock whoever holds it, dead, alive or unknown: make sure that it does not run
     #[arg(long)]
     force: bool,
+
+    /// Why, for the log
+    #[arg(long, value_name = "TEXT", requires = "force")]
+    reason: Option<String>,
 }
 
 pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
-    let removed = workspace.unlock(&pod_name(None), arguments.force)?;
+    let removed = workspace.unlock(&pod_name(None), arguments.force, arguments.reason.as_deref())?;
     output.result(&json!({ "removed": removed }), |out| match &removed {
         None => writeln!(out, "there was no lock to remove"),
         Some(Takeover::Stale(StaleOwner { owner, reason })) => writeln!(

@@ -1,0 +1,477 @@
+//! The outcomes of runs. Invariant: an entry is deleted only after the run that consumed it was
+//! committed, and a run whose owner was taken for dead before its commit is never committed.
+//!
+//! ```text
+//! commit, by the owner, when there are entries to delete:
+//!  1  create the ticket, .unfinished/<run>.open, whole; synchronise it
+//!  2  our flag F stands and L carries our token ? : else unlink the ticket; the lock is lost
+//!  3  rename <run>.open to <run>.committed; synchronise the directory    gone -> the lock is lost
+//!  4  delete the entries; synchronise the staging directory
+//!  5  all are deleted: rename <run>.committed to runs/<run>.json
+//!     else it stays, and its entries are consumed all the same
+//! recovery, by everybody who has just taken L:
+//!     each .open       rename to .sealed
+//!     each .sealed     write runs/<run>.json: aborted; unlink it
+//!     each .committed  steps 4 and 5
+//! ```
+//!
+//! Why a late owner can do no harm, one that was stopped for longer than its lease and goes on when a
+//! successor has the lock: the successor removes F before it takes L and looks for tickets after it has
+//! taken L, the owner makes its ticket before it looks for F. So either the owner misses F, or the
+//! successor finds the ticket, and of the two renames that then compete for it only one succeeds.
+//!
+//! A crash before step 3 leaves a ticket, after it a committed run; whoever takes the lock next ends
+//! both. With full durability the same is true of a crash of the machine: no entry is deleted before
+//! the commit is on the disk, and the run does not end before the deletes are.
+
+use crate::durable::{Durability, create_whole, replace, sync_names};
+use crate::error::{Error, ErrorCode, Owner, Result};
+use crate::fs::{Content, Dir, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
+use crate::layout::{
+    EntryId, Progress, RUNS, RunId, UNFINISHED, UNFINISHED_PATH, runs_path, unfinished_path,
+};
+use crate::outcome::{EndedBy, Ending, MAX_OUTCOME_BYTES, Outcome};
+use crate::record::LockRecord;
+use crate::system::System;
+use crate::workspace::{Workspace, open_existing, open_or_create};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How long the outcome of a run is kept, in milliseconds: 30 days.
+const KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// How old a temporary file must be to count as left by a killed writer: a day, in milliseconds.
+const OLD_TEMPORARY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// How many outcomes are kept at the most.
+const KEEP: usize = 10_000;
+
+/// The directories of the runs.
+#[derive(Debug)]
+pub(crate) struct Runs<D> {
+    root: Arc<D>,
+    dir: D,
+    unfinished: D,
+    /// The names of both are known to be durable.
+    are_durable: Arc<AtomicBool>,
+}
+
+/// An outcome, and what is left to do for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// The run.
+    pub run: RunId,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// It is committed, and some of its entries may still be to be deleted.
+    pub pending: bool,
+}
+
+/// What became of a run that its owner did not end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The run.
+    pub run: RunId,
+    /// Who held the lock, as far as it is known.
+    pub owner: Owner,
+    /// [`Ending::Aborted`], or [`Ending::Consolidated`] if it was committed and its entries are deleted.
+    pub ending: Ending,
+    /// How many of its entries were deleted now.
+    pub removed: u64,
+    /// Which ones could still not be deleted, and why.
+    pub failed: Vec<(EntryId, String)>,
+    /// What is to be known of it besides.
+    pub note: Option<String>,
+}
+
+/// What deleting entries came to.
+#[derive(Debug, Default)]
+pub(crate) struct Deleted {
+    pub(crate) removed: u64,
+    pub(crate) missing: u64,
+    pub(crate) failed: Vec<(EntryId, String)>,
+}
+
+/// Deletes entries. Passes over those that are gone and goes on past those that can't be deleted.
+pub(crate) fn delete_entries<D: Dir>(staging: &D, ids: impl IntoIterator<Item = EntryId>) -> Deleted {
+    let mut deleted = Deleted::default();
+    for id in ids {
+        match staging.unlink(&id.file_name()) {
+            Ok(()) => deleted.removed += 1,
+            Err(error) if error.kind == FsErrorKind::NotFound => deleted.missing += 1,
+            Err(error) => deleted.failed.push((id, error.to_string())),
+        }
+    }
+    deleted
+}
+
+impl<D: Dir, S: System> Workspace<D, S> {
+    /// The directories of the runs, created if they are missing.
+    pub(crate) fn runs_or_create(&self) -> Result<Runs<D>> {
+        let (dir, _) = open_or_create(&*self.root, RUNS, RUNS)?;
+        let (unfinished, _) = open_or_create(&dir, UNFINISHED, UNFINISHED_PATH)?;
+        Ok(self.runs_in(dir, unfinished))
+    }
+
+    /// The directories of the runs; none if one of them is missing, and with it all unfinished runs.
+    pub(crate) fn runs(&self) -> Result<Option<Runs<D>>> {
+        let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok(None) };
+        let unfinished = open_existing(&dir, UNFINISHED, UNFINISHED_PATH)?;
+        Ok(unfinished.map(|unfinished| self.runs_in(dir, unfinished)))
+    }
+
+    fn runs_in(&self, dir: D, unfinished: D) -> Runs<D> {
+        Runs { root: self.root.clone(), dir, unfinished, are_durable: self.runs_are_durable.clone() }
+    }
+
+    /// The entries that committed runs consumed and that may not be deleted yet, sorted. They are nobody's
+    /// entries any more.
+    ///
+    /// # Errors
+    /// I/O errors of reading the unfinished runs.
+    pub fn consumed(&self) -> Result<Vec<EntryId>> {
+        let Some(runs) = self.runs()? else { return Ok(Vec::new()) };
+        let mut ids = Vec::new();
+        for (run, progress) in list_unfinished(&runs.unfinished)? {
+            if progress == Progress::Committed
+                && let Found::Outcome(outcome) = runs.read_unfinished(run, progress)?
+            {
+                ids.extend(outcome.entry_ids);
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The runs of which something is known, the newest first, at most so many; and the outcome files
+    /// among them that can't be read, each with its reason.
+    ///
+    /// # Errors
+    /// I/O errors of listing the runs.
+    pub fn past_runs(&self, max: usize) -> Result<(Vec<Past>, Vec<(RunId, String)>)> {
+        let (mut past, mut unreadable) = (Vec::new(), Vec::new());
+        let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok((past, unreadable)) };
+        let mut known: Vec<RunId> = list_ended(&dir)?;
+        if let Some(unfinished) = open_existing(&dir, UNFINISHED, UNFINISHED_PATH)? {
+            let committed = |&(_, progress): &(RunId, Progress)| progress == Progress::Committed;
+            known.extend(list_unfinished(&unfinished)?.into_iter().filter(committed).map(|(run, _)| run));
+        }
+        known.sort_unstable_by(|one, other| other.cmp(one));
+        known.dedup();
+        for run in known.into_iter().take(max) {
+            match self.past_run(run) {
+                Ok(found) => past.extend(found),
+                Err(Error { code: ErrorCode::Unusable, message, .. }) => unreadable.push((run, message)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((past, unreadable))
+    }
+
+    /// One run; none if nothing is known of it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unusable`] if its outcome can't be read; I/O errors.
+    pub fn past_run(&self, run: RunId) -> Result<Option<Past>> {
+        let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok(None) };
+        // The committed one first: it moves from there to here and not the other way.
+        let mut found = (Found::Nothing, String::new(), true);
+        if let Some(unfinished) = open_existing(&dir, UNFINISHED, UNFINISHED_PATH)? {
+            let name = Progress::Committed.name(run);
+            let path = unfinished_path(&name);
+            found = (read(&unfinished, &name, &path)?, path, true);
+        }
+        if matches!(found.0, Found::Nothing) {
+            let name = run.file_name();
+            let path = runs_path(&name);
+            found = (read(&dir, &name, &path)?, path, false);
+        }
+        match found {
+            (Found::Outcome(outcome), _, pending) => Ok(Some(Past { run, outcome, pending })),
+            (Found::Unreadable(reason), path, _) => {
+                let message = format!("{path} is no outcome of a run: {reason}; move it away");
+                Err(Error::new(ErrorCode::Unusable, message).at(path))
+            }
+            (Found::Nothing, ..) => Ok(None),
+        }
+    }
+
+    /// Ends what other owners left unfinished. The caller has the lock, and nothing of its own among
+    /// them. `dead` is the record of the owner from whom it took it over.
+    pub(crate) fn recover(
+        &self,
+        runs: &Runs<D>,
+        staging: &D,
+        dead: Option<&LockRecord>,
+        by: &EndedBy,
+        durability: Durability,
+    ) -> Result<Vec<Recovered>> {
+        let mut recovered = Vec::new();
+        for (run, progress) in list_unfinished(&runs.unfinished)? {
+            let progress = match progress {
+                Progress::Open => runs.seal(run)?,
+                other => other,
+            };
+            match progress {
+                Progress::Open | Progress::Sealed => {
+                    recovered.push(runs.end_sealed(run, by, self.system.now(), self.new_id())?);
+                }
+                Progress::Committed => recovered.extend(runs.end_committed(run, staging, durability)?),
+            }
+        }
+        if let Some(record) = dead.filter(|record| !record.consumed_ids.is_empty()) {
+            // The original format has no name for a run.
+            let run = record.run_id.as_deref().and_then(RunId::parse).unwrap_or_else(|| self.new_id());
+            if !recovered.iter().any(|known| known.run == run) && !runs.has_ended(run) {
+                self.note_aborted(runs, run, record, by, "its owner stopped before it was committed");
+                let ending = Ending::Aborted;
+                let owner = record.owner();
+                recovered.push(Recovered { run, owner, ending, removed: 0, failed: Vec::new(), note: None });
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// Notes that a run ended which its owner, whose record this is, did not end.
+    pub(crate) fn note_aborted(
+        &self,
+        runs: &Runs<D>,
+        run: RunId,
+        record: &LockRecord,
+        by: &EndedBy,
+        reason: &str,
+    ) {
+        let now = self.system.now();
+        let mut outcome = Outcome::new(run, Ending::Aborted, record.owner(), now, record.entry_ids());
+        outcome.end(Ending::Aborted, now, by, reason);
+        self.note(runs, run, &outcome);
+    }
+
+    /// Notes the outcome of a run that consumed nothing. That fails with a full disk, and nothing else
+    /// depends on it.
+    pub(crate) fn note(&self, runs: &Runs<D>, run: RunId, outcome: &Outcome) {
+        let _ = runs.write_ended(run, outcome, self.new_id());
+    }
+}
+
+/// Is a file old by its name, which its writer's clock made, and by the file system's clock?
+fn is_old<D: Dir>(dir: &D, name: &str, millis: u64, keep: u64, now: Time) -> bool {
+    let old = |millis: u64| millis.saturating_add(keep) < now.millis();
+    old(millis) && dir.stat(name).is_ok_and(|stat| stat.modified.is_some_and(|time| old(time.millis())))
+}
+
+/// What stands in the place of an outcome.
+enum Found {
+    Nothing,
+    Outcome(Outcome),
+    Unreadable(String),
+}
+
+impl<D: Dir> Runs<D> {
+    /// Steps 1 to 3. `check` is step 2.
+    pub(crate) fn commit(
+        &self,
+        run: RunId,
+        outcome: &Outcome,
+        durability: Durability,
+        check: impl FnOnce() -> Result<()>,
+    ) -> Result<Committed> {
+        let (open, committed) = (Progress::Open.name(run), Progress::Committed.name(run));
+        if durability == Durability::Full && !self.are_durable.load(Ordering::Relaxed) {
+            // A commit in a directory whose name is lost is lost, and its entries are deleted by then.
+            let sync =
+                |dir: &D, path: &str| sync_names(dir).map_err(|error| Error::io("synchronise", path, &error));
+            sync(&self.root, ".")?;
+            sync(&self.dir, RUNS)?;
+            self.are_durable.store(true, Ordering::Relaxed);
+        }
+        // One of an earlier try, which failed.
+        let _ = self.unfinished.unlink(&open);
+        create_whole(&self.unfinished, &open, &outcome.to_file(), durability)
+            .map_err(|error| Error::io("write the outcome of the run", unfinished_path(&open), &error))?;
+        if let Err(error) = check() {
+            let _ = self.unfinished.unlink(&open);
+            return Err(error);
+        }
+        if let Err(error) = self.unfinished.rename(&open, &self.unfinished, &committed) {
+            // A rename that failed may have had its effect all the same (a network file system whose
+            // answer was lost): the names tell.
+            match self.unfinished.stat(&committed) {
+                Ok(_) => {}
+                Err(missing) if missing.kind == FsErrorKind::NotFound => {
+                    if error.kind == FsErrorKind::NotFound {
+                        return Ok(Committed::Sealed);
+                    }
+                    let _ = self.unfinished.unlink(&open);
+                    return Err(Error::io("commit the run", unfinished_path(&committed), &error));
+                }
+                Err(_) => return Err(Error::io("commit the run", unfinished_path(&committed), &error)),
+            }
+        }
+        if durability == Durability::Full
+            && let Err(error) = sync_names(&self.unfinished)
+        {
+            let mut error = Error::io("synchronise", UNFINISHED_PATH, &error);
+            error.message = format!(
+                "{}; the run is committed, but that may not survive a power failure, so nothing was deleted yet: the next run does it",
+                error.message
+            );
+            return Err(error);
+        }
+        Ok(Committed::Done)
+    }
+
+    /// Step 5.
+    pub(crate) fn end(&self, run: RunId) {
+        // If it fails, or a successor did it, there is nothing to do here: the next one who takes the
+        // lock finds nothing to delete and does this.
+        let _ = self.unfinished.rename(&Progress::Committed.name(run), &self.dir, &run.file_name());
+    }
+
+    /// Makes sure that a run is not committed any more. Returns what it is now.
+    fn seal(&self, run: RunId) -> Result<Progress> {
+        let (open, sealed) = (Progress::Open.name(run), Progress::Sealed.name(run));
+        match self.unfinished.rename(&open, &self.unfinished, &sealed) {
+            Ok(()) => Ok(Progress::Sealed),
+            // Its owner was faster, or gave it up.
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(Progress::Committed),
+            Err(error) => Err(Error::io("seal the run", unfinished_path(&open), &error)),
+        }
+    }
+
+    fn end_sealed(&self, run: RunId, by: &EndedBy, now: Time, temporary: EntryId) -> Result<Recovered> {
+        let mut outcome = match self.read_unfinished(run, Progress::Sealed)? {
+            Found::Outcome(outcome) => outcome,
+            Found::Nothing | Found::Unreadable(_) => {
+                Outcome::new(run, Ending::Aborted, Owner::unknown(), now, Vec::new())
+            }
+        };
+        outcome.end(Ending::Aborted, now, by, "its owner stopped before it was committed");
+        let owner = outcome.owner();
+        // With a full disk it stays sealed, which is all that matters.
+        if self.write_ended(run, &outcome, temporary).is_ok() {
+            let _ = self.unfinished.unlink(&Progress::Sealed.name(run));
+        }
+        Ok(Recovered { run, owner, ending: Ending::Aborted, removed: 0, failed: Vec::new(), note: None })
+    }
+
+    fn end_committed(&self, run: RunId, staging: &D, durability: Durability) -> Result<Option<Recovered>> {
+        let outcome = match self.read_unfinished(run, Progress::Committed)? {
+            Found::Outcome(outcome) => outcome,
+            Found::Nothing => return Ok(None),
+            // Its entries are not known, so they come again. It goes where people look.
+            Found::Unreadable(reason) => {
+                self.end(run);
+                let owner = Owner::unknown();
+                let note = Some(format!("its outcome can't be read, its entries come again: {reason}"));
+                let ending = Ending::Consolidated;
+                return Ok(Some(Recovered { run, owner, ending, removed: 0, failed: Vec::new(), note }));
+            }
+        };
+        let owner = outcome.owner();
+        let Deleted { removed, failed, .. } = delete_entries(staging, outcome.entry_ids);
+        // Also if nothing was there to delete: whoever deleted it may not have come to this.
+        let mut note = None;
+        match if durability == Durability::Full { sync_names(staging) } else { Ok(()) } {
+            Ok(()) if failed.is_empty() => self.end(run),
+            Ok(()) => {}
+            Err(error) => note = Some(format!("its deletes may not survive a power failure: {error}")),
+        }
+        Ok(Some(Recovered { run, owner, ending: Ending::Consolidated, removed, failed, note }))
+    }
+
+    /// Removes old outcomes, and temporary files that killed writers left among them.
+    pub(crate) fn remove_old(&self, now: Time) {
+        for name in self.old(now).unwrap_or_default() {
+            // The next run tries again.
+            let _ = self.dir.unlink(&name);
+        }
+    }
+
+    /// The names of old outcomes, and of temporary files that killed writers left among them.
+    pub(crate) fn old(&self, now: Time) -> Result<Vec<String>> {
+        let (mut ended, mut old) = (Vec::new(), Vec::new());
+        list_files(&self.dir, RUNS, &mut |name| {
+            ended.extend(RunId::from_file_name(name));
+            old.extend(EntryId::from_temporary_name(name));
+        })?;
+        let mut old: Vec<String> = old
+            .into_iter()
+            .filter(|id| is_old(&self.dir, &id.temporary_name(), id.millis(), OLD_TEMPORARY_MS, now))
+            .map(EntryId::temporary_name)
+            .collect();
+        ended.sort_unstable();
+        let beyond = ended.len().saturating_sub(KEEP);
+        for (position, run) in ended.into_iter().enumerate() {
+            if position >= beyond && !is_old(&self.dir, &run.file_name(), run.millis(), KEEP_MS, now) {
+                // They ascend: the others are younger.
+                break;
+            }
+            old.push(run.file_name());
+        }
+        Ok(old)
+    }
+
+    /// Is the outcome of this run there?
+    pub(crate) fn has_ended(&self, run: RunId) -> bool {
+        self.dir.stat(&run.file_name()).is_ok()
+    }
+
+    /// Writes the outcome of a run that consumed nothing.
+    pub(crate) fn write_ended(&self, run: RunId, outcome: &Outcome, temporary: EntryId) -> FsResult<()> {
+        let content = outcome.to_file();
+        replace(&self.dir, &temporary.temporary_name(), &run.file_name(), &content, Durability::None)
+    }
+
+    fn read_unfinished(&self, run: RunId, progress: Progress) -> Result<Found> {
+        let name = progress.name(run);
+        read(&self.unfinished, &name, &unfinished_path(&name))
+    }
+}
+
+fn list_unfinished<D: Dir>(unfinished: &D) -> Result<Vec<(RunId, Progress)>> {
+    let mut found = Vec::new();
+    list_files(unfinished, UNFINISHED_PATH, &mut |name| found.extend(Progress::parse(name)))?;
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn list_ended<D: Dir>(dir: &D) -> Result<Vec<RunId>> {
+    let mut found = Vec::new();
+    list_files(dir, RUNS, &mut |name| found.extend(RunId::from_file_name(name)))?;
+    Ok(found)
+}
+
+/// What a commit came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// It is done, and on the disk if that was asked for.
+    Done,
+    /// A successor has sealed the run.
+    Sealed,
+}
+
+fn list_files<D: Dir>(dir: &D, path: &str, each: &mut dyn FnMut(&str)) -> Result<()> {
+    let listed = dir.list(&mut |listed| {
+        if let Listed::Named(name, Kind::File) = listed {
+            each(name);
+        }
+    });
+    listed.map_err(|error| Error::io("list", path, &error))
+}
+
+fn read<D: Dir>(dir: &D, name: &str, path: &str) -> Result<Found> {
+    let content = match read_file(dir, name, MAX_OUTCOME_BYTES) {
+        Ok(Content::Whole(content)) => content,
+        Ok(Content::TooLarge(_)) => {
+            return Ok(Found::Unreadable(format!("it has more than {MAX_OUTCOME_BYTES} bytes")));
+        }
+        Ok(Content::NotAFile(kind)) => return Ok(Found::Unreadable(format!("it is {}", kind.describe()))),
+        Err(error) if error.kind == FsErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(Error::io("read", path, &error)),
+    };
+    Ok(match Outcome::parse(&content) {
+        Ok(outcome) => Found::Outcome(outcome),
+        Err(reason) => Found::Unreadable(reason),
+    })
+}

@@ -1,0 +1,80 @@
+//! `consolidate log`. Invariant: looks and changes nothing.
+
+use super::output::{Failure, Output, count, printable};
+use crate::{Ending, EntryId, Run, Workspace};
+use serde::Serialize;
+use std::io::{self, Write};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Show this run alone, with the ids of the entries that it took
+    run: Option<String>,
+
+    /// Show at most so many runs
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    max: u32,
+}
+
+/// A run as it stands in the document.
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    run: Run,
+    entry_ids: Vec<EntryId>,
+}
+
+pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let row = |run: Run| {
+        let entry_ids = workspace.run_entries(&run.id)?;
+        Ok(Row { run, entry_ids })
+    };
+    if let Some(id) = &arguments.run {
+        let row = row(workspace.run(id)?)?;
+        return output.result(&row, |out| {
+            write_run(out, &row.run)?;
+            row.entry_ids.iter().try_for_each(|id| writeln!(out, "  {id}"))
+        });
+    }
+    let history = workspace.runs(arguments.max)?;
+    // Their ids are read for the document only: there may be very many.
+    let rows = if output.is_json() {
+        history.runs.iter().cloned().map(row).collect::<Result<Vec<_>, Failure>>()?
+    } else {
+        Vec::new()
+    };
+    let document = serde_json::json!({ "runs": rows, "unreadable": history.unreadable });
+    output.result(&document, |out| {
+        history.runs.iter().try_for_each(|run| write_run(out, run))?;
+        for run in &history.unreadable {
+            writeln!(out, "unreadable: {}: {}", run.id, printable(&run.reason))?;
+        }
+        if history.runs.is_empty() && history.unreadable.is_empty() {
+            writeln!(out, "no run has ended here yet")?;
+        }
+        Ok(())
+    })
+}
+
+fn write_run(out: &mut dyn Write, run: &Run) -> io::Result<()> {
+    let Run { id, ending, owner, ended_at, ended_by, reason, entry_count, pending } = run;
+    let what = match ending {
+        Ending::Consolidated => "consolidated",
+        Ending::Failed => "failed, kept",
+        Ending::Aborted => "aborted, kept",
+        Ending::Unlocked => "unlocked by force, had taken",
+    };
+    write!(out, "{id}  {ended_at}  {what} {}", count(*entry_count, "entry", "entries"))?;
+    if owner.pid != 0 {
+        write!(out, "; pod {:?}, pid {}", owner.pod_name, owner.pid)?;
+    }
+    if let Some(by) = ended_by {
+        write!(out, "; ended by pod {:?}, pid {}", by.pod_name, by.pid)?;
+    }
+    if let Some(reason) = reason {
+        write!(out, ": {}", printable(reason))?;
+    }
+    if *pending {
+        write!(out, "; not all of them are deleted yet")?;
+    }
+    writeln!(out)
+}
