@@ -1,6 +1,7 @@
 //! The exports of the component: conversions between the WIT types and the rules, and nothing else.
 //! Invariant: no export panics; a trap would take the instance and every handle in it along.
 
+use crate::doctor::{Finding, FindingKind};
 use crate::durable::Durability;
 use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Owner};
@@ -17,7 +18,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::bindings::exports::insomnia::consolidation::{
-    lock as wit_lock, runs as wit_runs, staging as wit_staging,
+    doctor as wit_doctor, lock as wit_lock, runs as wit_runs, staging as wit_staging,
 };
 use crate::bindings::insomnia::consolidation::{process, types as wit};
 
@@ -246,6 +247,17 @@ impl wit_runs::Guest for Component {
     }
 }
 
+impl wit_doctor::Guest for Component {
+    fn examine() -> Result<Vec<wit_doctor::Finding>, wit::Error> {
+        Ok(workspace()?.examine()?.into_iter().map(Into::into).collect())
+    }
+
+    fn mend(options: wit_lock::Options) -> Result<Vec<wit_doctor::Finding>, wit::Error> {
+        let findings = workspace()?.mend(&acquire_options(options)?)?;
+        Ok(findings.into_iter().map(Into::into).collect())
+    }
+}
+
 fn past_run(id: &str) -> Result<Past, wit::Error> {
     let run = RunId::parse(id).ok_or_else(|| {
         let message = format!("{id:?} is no id of a run: a UUIDv7 in lower case with hyphens is");
@@ -381,6 +393,24 @@ impl From<Ending> for wit_runs::Ending {
             Ending::Aborted => wit_runs::Ending::Aborted,
             Ending::Unlocked => wit_runs::Ending::Unlocked,
         }
+    }
+}
+
+impl From<Finding> for wit_doctor::Finding {
+    fn from(finding: Finding) -> Self {
+        let Finding { kind, path, detail, mendable, mended } = finding;
+        let kind = match kind {
+            FindingKind::StaleLock => wit_doctor::FindingKind::StaleLock,
+            FindingKind::UnreadableLock => wit_doctor::FindingKind::UnreadableLock,
+            FindingKind::DeadFlag => wit_doctor::FindingKind::DeadFlag,
+            FindingKind::Temporary => wit_doctor::FindingKind::Temporary,
+            FindingKind::UnfinishedRun => wit_doctor::FindingKind::UnfinishedRun,
+            FindingKind::OldOutcome => wit_doctor::FindingKind::OldOutcome,
+            FindingKind::UnreadableOutcome => wit_doctor::FindingKind::UnreadableOutcome,
+            FindingKind::UnusableEntry => wit_doctor::FindingKind::UnusableEntry,
+            FindingKind::Foreign => wit_doctor::FindingKind::Foreign,
+        };
+        wit_doctor::Finding { kind, path, detail, mendable, mended }
     }
 }
 

@@ -16,12 +16,14 @@
 //! | the lock protocol | [`lock`] |
 //! | format of a run's outcome | [`outcome`] |
 //! | commit and recovery of runs | [`runs`] |
+//! | what is left over, and what may be removed | [`doctor`] |
 //!
 //! Not guaranteed: exclusion against programs that write the lock file without following the protocol,
 //! and anything at all on a file system that reorders or loses metadata operations while it is up.
 
 #![cfg_attr(not(target_family = "wasm"), forbid(unsafe_code))]
 
+pub mod doctor;
 pub mod durable;
 pub mod entry;
 pub mod error;

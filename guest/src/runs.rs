@@ -10,9 +10,9 @@
 //!  5  all are deleted: rename <run>.committed to runs/<run>.json
 //!     else it stays, and its entries are consumed all the same
 //! recovery, by everybody who has just taken L:
-//!     each .open       rename to .sealed
-//!     each .sealed     write runs/<run>.json: aborted; unlink it
-//!     each .committed  steps 4 and 5
+//!     list; each .open             rename to .sealed
+//!     list again; each .sealed     write runs/<run>.json: aborted; unlink it
+//!                 each .committed  steps 4 and 5
 //! ```
 //!
 //! Why a late owner can do no harm, one that was stopped for longer than its lease and goes on when a
@@ -206,14 +206,19 @@ impl<D: Dir, S: System> Workspace<D, S> {
         by: &EndedBy,
         durability: Durability,
     ) -> Result<Vec<Recovered>> {
+        for (run, progress) in list_unfinished(&runs.unfinished)? {
+            if progress == Progress::Open {
+                runs.seal(run)?;
+            }
+        }
+        // A second listing: one that goes on while a late owner renames its ticket may show neither name.
+        // What the first has missed for that reason has been committed since, and is in this one.
         let mut recovered = Vec::new();
         for (run, progress) in list_unfinished(&runs.unfinished)? {
-            let progress = match progress {
-                Progress::Open => runs.seal(run)?,
-                other => other,
-            };
             match progress {
-                Progress::Open | Progress::Sealed => {
+                // Made since: its owner has yet to look for its flag, which is gone.
+                Progress::Open => {}
+                Progress::Sealed => {
                     recovered.push(runs.end_sealed(run, by, self.system.now(), self.new_id())?);
                 }
                 Progress::Committed => recovered.extend(runs.end_committed(run, staging, durability)?),
@@ -296,14 +301,19 @@ impl<D: Dir> Runs<D> {
         if let Err(error) = self.unfinished.rename(&open, &self.unfinished, &committed) {
             // A rename that failed may have had its effect all the same (a network file system whose
             // answer was lost): the names tell.
+            // A successor may have ended it by now. It moves from here to there and not the other way.
             match self.unfinished.stat(&committed) {
                 Ok(_) => {}
                 Err(missing) if missing.kind == FsErrorKind::NotFound => {
-                    if error.kind == FsErrorKind::NotFound {
-                        return Ok(Committed::Sealed);
+                    let ended = read(&self.dir, &run.file_name(), &runs_path(&run.file_name()));
+                    match ended {
+                        Ok(Found::Outcome(Outcome { outcome: Ending::Consolidated, .. })) => {}
+                        _ if error.kind == FsErrorKind::NotFound => return Ok(Committed::Sealed),
+                        _ => {
+                            let _ = self.unfinished.unlink(&open);
+                            return Err(Error::io("commit the run", unfinished_path(&committed), &error));
+                        }
                     }
-                    let _ = self.unfinished.unlink(&open);
-                    return Err(Error::io("commit the run", unfinished_path(&committed), &error));
                 }
                 Err(_) => return Err(Error::io("commit the run", unfinished_path(&committed), &error)),
             }
@@ -328,13 +338,13 @@ impl<D: Dir> Runs<D> {
         let _ = self.unfinished.rename(&Progress::Committed.name(run), &self.dir, &run.file_name());
     }
 
-    /// Makes sure that a run is not committed any more. Returns what it is now.
-    fn seal(&self, run: RunId) -> Result<Progress> {
+    /// Makes sure that a run that is not committed never will be.
+    fn seal(&self, run: RunId) -> Result<()> {
         let (open, sealed) = (Progress::Open.name(run), Progress::Sealed.name(run));
         match self.unfinished.rename(&open, &self.unfinished, &sealed) {
-            Ok(()) => Ok(Progress::Sealed),
+            Ok(()) => Ok(()),
             // Its owner was faster, or gave it up.
-            Err(error) if error.kind == FsErrorKind::NotFound => Ok(Progress::Committed),
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
             Err(error) => Err(Error::io("seal the run", unfinished_path(&open), &error)),
         }
     }
@@ -410,6 +420,18 @@ impl<D: Dir> Runs<D> {
             old.push(run.file_name());
         }
         Ok(old)
+    }
+
+    /// The outcomes that can't be read, each with its reason.
+    pub(crate) fn unreadable(&self) -> Result<Vec<(RunId, String)>> {
+        let mut unreadable = Vec::new();
+        for run in list_ended(&self.dir)? {
+            let name = run.file_name();
+            if let Found::Unreadable(reason) = read(&self.dir, &name, &runs_path(&name))? {
+                unreadable.push((run, reason));
+            }
+        }
+        Ok(unreadable)
     }
 
     /// Is the outcome of this run there?

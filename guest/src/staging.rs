@@ -322,17 +322,9 @@ impl<D: Dir> Snapshot<D> {
     /// have been asleep all that time, its rename fails and it reports that nothing was staged.
     pub(crate) fn remove_old_temporaries(&mut self, now: Time) {
         let Some(staging) = &self.staging else { return };
-        for id in self.temporaries.drain(..) {
-            // By the name, which the writer's clock made, and by the file system's.
-            let is_old = |millis: u64| millis.saturating_add(OLD_TEMPORARY_MS) < now.millis();
-            let name = id.temporary_name();
-            if is_old(id.millis())
-                && let Ok(Stat { kind: Kind::File, modified: Some(modified), .. }) = staging.stat(&name)
-                && is_old(modified.millis())
-            {
-                // Nobody waits for it; the next run tries again.
-                let _ = staging.unlink(&name);
-            }
+        for id in self.temporaries.drain(..).filter(|id| is_old_temporary(staging, *id, now)) {
+            // Nobody waits for it; the next run tries again.
+            let _ = staging.unlink(&id.temporary_name());
         }
     }
 
@@ -402,6 +394,23 @@ impl<D: Dir> Snapshot<D> {
         batch.done = self.read >= self.ids.len();
         batch
     }
+}
+
+/// The temporary files in a directory that killed writers left more than a day ago.
+pub(crate) fn old_temporaries<D: Dir>(staging: &D, now: Time) -> Result<Vec<String>> {
+    let mut temporaries = list(staging)?.temporaries;
+    temporaries.retain(|id| is_old_temporary(staging, *id, now));
+    Ok(temporaries.into_iter().map(EntryId::temporary_name).collect())
+}
+
+/// Is it old by its name, which the writer's clock made, and by the file system's clock?
+fn is_old_temporary<D: Dir>(staging: &D, id: EntryId, now: Time) -> bool {
+    let is_old = |millis: u64| millis.saturating_add(OLD_TEMPORARY_MS) < now.millis();
+    is_old(id.millis())
+        && matches!(
+            staging.stat(&id.temporary_name()),
+            Ok(Stat { kind: Kind::File, modified: Some(modified), .. }) if is_old(modified.millis())
+        )
 }
 
 /// The content of the files of payloads.

@@ -17,7 +17,7 @@ mod generated {
     });
 }
 
-pub(crate) use generated::exports::insomnia::consolidation::{lock, runs, staging};
+pub(crate) use generated::exports::insomnia::consolidation::{doctor, lock, runs, staging};
 pub(crate) use generated::insomnia::consolidation::{process, types};
 pub(crate) use generated::{Consolidation, ConsolidationPre};
 
@@ -42,6 +42,7 @@ convert!(process::Scope => plain::Scope { machine, boot, pid_namespace });
 convert!(lock::StaleOwner => plain::StaleOwner { owner, reason });
 convert!(lock::UnreadableLock => plain::UnreadableLock { reason, content });
 convert!(lock::Holder => plain::Holder { owner, consumed_count, reason });
+convert!(doctor::Finding => plain::Finding { kind, path, detail, mendable, mended });
 convert!(runs::FailedDelete => plain::FailedDelete { id, reason });
 convert!(runs::UnreadableRun => plain::UnreadableRun { id, reason });
 
@@ -94,6 +95,22 @@ impl From<lock::ReleaseReport> for plain::ReleaseReport {
             failed: list(report.failed),
             left: report.left,
             lost: report.lost,
+        }
+    }
+}
+
+impl From<doctor::FindingKind> for plain::FindingKind {
+    fn from(kind: doctor::FindingKind) -> Self {
+        match kind {
+            doctor::FindingKind::StaleLock => Self::StaleLock,
+            doctor::FindingKind::UnreadableLock => Self::UnreadableLock,
+            doctor::FindingKind::DeadFlag => Self::DeadFlag,
+            doctor::FindingKind::Temporary => Self::Temporary,
+            doctor::FindingKind::UnfinishedRun => Self::UnfinishedRun,
+            doctor::FindingKind::OldOutcome => Self::OldOutcome,
+            doctor::FindingKind::UnreadableOutcome => Self::UnreadableOutcome,
+            doctor::FindingKind::UnusableEntry => Self::UnusableEntry,
+            doctor::FindingKind::Foreign => Self::Foreign,
         }
     }
 }

@@ -6,10 +6,8 @@ use crate::error::{Error, Fault};
 use crate::keeper::{Refresh, Registration};
 use crate::sandbox::{Instance, State};
 use crate::snapshot::{LockSnapshot, Snapshot};
-use crate::types::{
-    AcquireOptions, Durability, ErrorCode, Limits, LockRecord, RecoveredRun, ReleaseReport, Takeover,
-};
-use crate::workspace::{Answer, Shared, options, strings, token, whole_seconds};
+use crate::types::{AcquireOptions, Durability, Limits, LockRecord, RecoveredRun, ReleaseReport, Takeover};
+use crate::workspace::{Answer, Shared, lock_options, strings, token, whole_seconds};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,7 +52,7 @@ impl Lock {
         durability: Durability,
     ) -> Result<Lock, Error> {
         let token = token()?;
-        let options = options(&how.pod_name, how.lease, durability, &token);
+        let options = lock_options(how, durability, &token);
         let (instance, (acquired, path)) =
             workspace.call_and_keep("acquire the lock", Some(&token), |store, component| {
                 let lock = component.insomnia_consolidation_lock();
@@ -206,7 +204,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`LockLost`](ErrorCode::LockLost): another owner has taken over; the run is not committed, and
+    /// [`LockLost`](crate::ErrorCode::LockLost): another owner has taken over; the run is not committed, and
     /// nothing was deleted. Any other error: the message says whether the run is committed; the lock
     /// may still be on disk.
     pub fn release_with_cleanup(self) -> Result<ReleaseReport, Error> {
@@ -262,7 +260,7 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`LockLost`](ErrorCode::LockLost): another owner has taken over. An I/O error: the lock may still
+    /// [`LockLost`](crate::ErrorCode::LockLost): another owner has taken over. An I/O error: the lock may still
     /// be on disk.
     pub fn release_only(self, reason: Option<&str>) -> Result<ReleaseReport, Error> {
         self.release("release the lock", |lock, store, resource| {
@@ -306,7 +304,7 @@ impl Lock {
             Err(error) => {
                 drop(instance);
                 // The handle is gone and nobody can try again with it. What is another's is left.
-                if matches!(error, Error::Guest(_)) && error.code() != ErrorCode::LockLost {
+                if matches!(error, Error::Guest(_)) {
                     held.workspace.abandon(&held.token);
                 }
                 Err(error)

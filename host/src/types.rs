@@ -365,6 +365,62 @@ pub struct RecoveredRun {
     pub note: Option<String>,
 }
 
+/// What kind of thing [`Workspace::examine`](crate::Workspace::examine) found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingKind {
+    /// The lock of a dead owner.
+    StaleLock,
+    /// A lock file that is no record.
+    UnreadableLock,
+    /// The flag of a dead owner, or a copy of one that nobody will use any more.
+    DeadFlag,
+    /// A temporary file that a killed writer left more than a day ago.
+    Temporary,
+    /// A run that was not ended, by an owner that is gone.
+    UnfinishedRun,
+    /// The outcome of a run that is older than it is kept.
+    OldOutcome,
+    /// The outcome of a run that can't be read.
+    UnreadableOutcome,
+    /// A file that looks like an entry and is none.
+    UnusableEntry,
+    /// Something that does not belong where it is.
+    Foreign,
+}
+
+impl FindingKind {
+    /// In words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            FindingKind::StaleLock => "stale lock",
+            FindingKind::UnreadableLock => "unreadable lock",
+            FindingKind::DeadFlag => "flag of a dead owner",
+            FindingKind::Temporary => "old temporary file",
+            FindingKind::UnfinishedRun => "unfinished run",
+            FindingKind::OldOutcome => "old outcome",
+            FindingKind::UnreadableOutcome => "unreadable outcome",
+            FindingKind::UnusableEntry => "unusable entry",
+            FindingKind::Foreign => "foreign",
+        }
+    }
+}
+
+/// Something that is left over or out of order in a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is.
+    pub kind: FindingKind,
+    /// Where, relative to the workspace root.
+    pub path: String,
+    /// What is to be known of it, and what helps if it can't be mended.
+    pub detail: String,
+    /// [`Workspace::mend`](crate::Workspace::mend) can remove it. The next run does so too.
+    pub mendable: bool,
+    /// It was removed.
+    pub mended: bool,
+}
+
 /// How a lock is to be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcquireOptions {

@@ -1,7 +1,7 @@
 //! A workspace and its instances. Invariant: an instance works for one caller at a time, and one
 //! that trapped, timed out or was left by a panic is never used again.
 
-use crate::bindings::{Consolidation, lock, staging, types};
+use crate::bindings::{Consolidation, list, lock, staging, types};
 use crate::engine::Runtime;
 use crate::error::{Error, Fault};
 use crate::keeper::Keeper;
@@ -9,8 +9,8 @@ use crate::lock::Lock;
 use crate::sandbox::{Instance, Root, State};
 use crate::snapshot::Snapshot;
 use crate::types::{
-    AcquireOptions, Durability, Entry, EntryId, History, Limits, LockStatus, RecoveredRun, Run, Source,
-    Summary, Takeover,
+    AcquireOptions, Durability, Entry, EntryId, Finding, History, Limits, LockStatus, RecoveredRun, Run,
+    Source, Summary, Takeover,
 };
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -236,7 +236,7 @@ impl Workspace {
     ) -> Result<Option<Takeover>, Error> {
         const OPERATION: &str = "remove the lock";
         let token = token()?;
-        let options = options(pod_name, Some(AcquireOptions::DEFAULT_LEASE), self.durability, &token);
+        let options = lock_options(&AcquireOptions::new(pod_name), self.durability, &token);
         let removed = self
             .shared
             .call(OPERATION, Some(&token), |store, component| {
@@ -247,6 +247,34 @@ impl Workspace {
             self.shared.report_takeover(takeover);
         }
         Ok(removed)
+    }
+
+    /// What is left over or out of order, sorted by kind and path. Changes nothing. Reads every entry.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error.
+    pub fn examine(&self) -> Result<Vec<Finding>, Error> {
+        self.call("examine the workspace", |store, component| {
+            component.insomnia_consolidation_doctor().call_examine(store)
+        })
+        .map(list)
+    }
+
+    /// Takes the lock, removes what is left over, releases the lock, and says of everything that was
+    /// found whether it is mended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::acquire_with`].
+    pub fn mend(&self, options: &AcquireOptions) -> Result<Vec<Finding>, Error> {
+        let token = token()?;
+        let options = lock_options(options, self.durability, &token);
+        self.shared
+            .call("mend the workspace", Some(&token), |store, component| {
+                component.insomnia_consolidation_doctor().call_mend(store, &options)
+            })
+            .map(list)
     }
 
     /// The runs of which something is known, the newest first, at most so many. Outcomes are kept for 30
@@ -340,6 +368,11 @@ impl Shared {
             Ok(Ok(value)) => Ok((instance, value)),
             Ok(Err(error)) => {
                 self.check_in(instance);
+                // A plain refusal leaves nothing. After anything else a flag may stand that could not be
+                // removed just now, and it would count for as long as this process lives.
+                if let Some(token) = token.filter(|_| error.code != types::ErrorCode::InUse) {
+                    self.abandon(token);
+                }
                 Err(Error::guest_error(operation, &self.root, error))
             }
             Err(fault) => {
@@ -457,17 +490,12 @@ pub(crate) fn token() -> Result<String, Error> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-pub(crate) fn options(
-    pod_name: &str,
-    lease: Option<Duration>,
-    durability: Durability,
-    token: &str,
-) -> lock::Options {
+pub(crate) fn lock_options(how: &AcquireOptions, durability: Durability, token: &str) -> lock::Options {
     lock::Options {
-        durability: durability.into(),
-        pod_name: pod_name.to_owned(),
-        lease_seconds: lease.map(whole_seconds),
+        pod_name: how.pod_name.clone(),
+        lease_seconds: how.lease.map(whole_seconds),
         token: Some(token.to_owned()),
+        durability: durability.into(),
     }
 }
 

@@ -75,7 +75,8 @@ impl Bench {
     }
 
     fn acquire(&self) -> Held<NativeDir, Native> {
-        let options = AcquireOptions { pod_name: "bench".into(), lease_seconds: Some(60), ..AcquireOptions::default() };
+        let options =
+            AcquireOptions { pod_name: "bench".into(), lease_seconds: Some(60), ..AcquireOptions::default() };
         self.native.acquire(&options).expect("the lock is free").0
     }
 

@@ -3,14 +3,14 @@
 
 use super::look::{Changed, Found, excerpt, look, read_lock, read_record};
 use super::refusal::{in_use, refusal};
-use super::roster::{Roster, lower, roster};
+use super::roster::{Roster, judge_copy, lease_of, lower, roster};
 use super::{Takeover, UNREADABLE_GRACE_SECONDS, unlink_lock};
 use crate::durable::{Durability, create_whole};
 use crate::error::{Error, ErrorCode, Owner, Result};
-use crate::fs::{Content, Dir, FsError, FsErrorKind, Time, read_file};
+use crate::fs::{Dir, FsError, FsErrorKind, Time};
 use crate::layout::{FlagName, LOCK, LOCK_PATH, owners_path};
-use crate::liveness::{DEFAULT_LEASE_SECONDS, Lease, Verdict, judge_flag};
-use crate::record::{LockRecord, MAX_RECORD_BYTES};
+use crate::liveness::{Lease, Verdict, judge_flag};
+use crate::record::LockRecord;
 use crate::system::{Identity, System};
 
 /// For how long contenders that arrived together wait for each other, in milliseconds.
@@ -145,7 +145,8 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         }
         for copy in copies {
             // Left by a crash between writing the copy and renaming it. Nobody waits for it.
-            if judge_flag(&copy, self.me, self.system, || self.lease_of(&copy)).is_dead() {
+            let verdict = judge_copy(self.owners, &copy, self.me, self.system, || self.lease_of(&copy));
+            if matches!(verdict, Ok(Verdict::Dead(_))) {
                 let _ = self.owners.unlink(&copy.publish_name());
             }
         }
@@ -153,21 +154,8 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         Ok(live)
     }
 
-    /// The lease of a flag whose owner can't be probed.
     fn lease_of(&self, flag: &FlagName) -> Lease {
-        let seconds = match read_file(self.owners, flag.as_str(), MAX_RECORD_BYTES) {
-            Ok(Content::Whole(content)) => match LockRecord::parse(&content) {
-                Ok(record) if record.token == Some(flag.token.to_string()) => record.lease_seconds,
-                // Its owner stopped before it had written the record, or a writer of the original format
-                // has written over it: the lock is the same file at first.
-                Ok(_) | Err(_) => Some(DEFAULT_LEASE_SECONDS),
-            },
-            Ok(Content::TooLarge(_) | Content::NotAFile(_)) => Some(DEFAULT_LEASE_SECONDS),
-            // What can't be read at this moment may state a longer lease.
-            Err(_) => return Lease { seconds: Some(DEFAULT_LEASE_SECONDS), renewed: None, now: None },
-        };
-        let renewed = self.owners.stat(flag.as_str()).ok().and_then(|stat| stat.modified);
-        Lease { seconds, renewed, now: self.file_system_now() }
+        lease_of(self.owners, flag, self.file_system_now())
     }
 
     /// The file system's clock, as of the moment our flag was written.

@@ -12,7 +12,7 @@ use crate::layout::{EntryId, LOCK, LOCK_PATH, STAGING, Token, clip, owners_path}
 use crate::outcome::{Ending, Outcome};
 use crate::record::LockRecord;
 use crate::runs::{Committed, Deleted, Recovered, delete_entries};
-use crate::staging::Snapshot;
+use crate::staging::{Snapshot, old_temporaries};
 use crate::system::System;
 use crate::workspace::{Workspace, fleeting_id};
 
@@ -116,6 +116,17 @@ impl<D: Dir, S: System> Held<D, S> {
             return Err(flag_lost(&self.flag, owner_on_disk(&self.staging)));
         };
         touch(&flag, size).map_err(failed(path))
+    }
+
+    /// Removes what killed writers left, and old outcomes.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let now = self.system.now();
+        for name in old_temporaries(&self.staging, now)? {
+            // What can't be removed is found again.
+            let _ = self.staging.unlink(&name);
+        }
+        self.runs.remove_old(now);
+        Ok(())
     }
 
     /// What runs of other owners had left unfinished, and what became of it.

@@ -292,7 +292,13 @@ pub(super) fn retreat<D: Dir>(staging: &D, owners: &D, flag: &FlagName, error: E
         };
         error = besides(besides(error, lock), remove_flag_file(owners, &flag.publish_name()));
     }
-    besides(error, lower(owners, flag))
+    let lowered = lower(owners, flag);
+    if lowered.is_err() {
+        // A flag that stands keeps everybody out for as long as its process lives, which is worse than
+        // to be refused. The host sees to it.
+        error.code = ErrorCode::Io;
+    }
+    besides(error, lowered)
 }
 
 /// An error, with what went wrong after it.

@@ -3,6 +3,7 @@
 //! that a consolidator prints then go to standard error.
 
 mod command;
+mod doctor;
 mod gate;
 mod list;
 mod log;
@@ -27,6 +28,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, also when there was nothing to do (it says so)
+   1  `doctor` found something that is left
    2  wrong usage
   65  bad input: a payload or an entry is not usable; nothing was staged
   70  the consolidator failed; its entries stay staged
@@ -90,6 +92,8 @@ enum Command {
     Run(run::Arguments),
     /// Show past runs, the newest first: how each ended, when, by whom, and what it took
     Log(log::Arguments),
+    /// Name what is left over or out of order, and remove it with --fix
+    Doctor(doctor::Arguments),
     /// Remove a stale lock
     Unlock(unlock::Arguments),
     /// Wait for a go on standard input, then become CMD (used by `run`)
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Status => status::run(&workspace, &output),
         Command::Run(arguments) => run::run(&workspace, arguments, &output),
         Command::Log(arguments) => log::run(&workspace, arguments, &output),
+        Command::Doctor(arguments) => doctor::run(&workspace, arguments, &output),
         Command::Unlock(arguments) => unlock::run(&workspace, arguments, &output),
         Command::Gate(_) => Ok(()),
     });

@@ -27,6 +27,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    const FINDINGS: u8 = 1;
     pub(super) const USAGE: u8 = 2;
     const BAD_INPUT: u8 = 65;
     const CONSOLIDATOR: u8 = 70;
@@ -44,6 +45,11 @@ impl Failure {
             staged: Vec::new(),
             details: None,
         }
+    }
+
+    /// Something is out of order; the result, which is printed already, says what.
+    pub(super) fn findings() -> Self {
+        Failure::new(Failure::FINDINGS, "findings", "")
     }
 
     /// Wrong arguments.
@@ -184,6 +190,9 @@ impl Output {
             staged: &'a [String],
             #[serde(skip_serializing_if = "Option::is_none")]
             run: Option<&'a serde_json::Value>,
+        }
+        if failure.exit == Failure::FINDINGS {
+            return ExitCode::from(failure.exit);
         }
         if self.json {
             let document = Document {

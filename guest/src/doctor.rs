@@ -1,0 +1,231 @@
+//! What is left over or out of order in a workspace. Invariant: it is named here and mended only by the
+//! means of the protocol: who mends holds the lock.
+
+use crate::error::{Error, Result};
+use crate::fs::{Dir, Kind, Listed};
+use crate::layout::{
+    EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, PUBLISH_SUFFIX, Progress, RUNS, RunId, STAGING,
+    UNFINISHED, UNFINISHED_PATH, owners_path, runs_path, staging_path, unfinished_path,
+};
+use crate::lock::{AcquireOptions, Status};
+use crate::staging::old_temporaries;
+use crate::system::System;
+use crate::workspace::{Workspace, open_existing};
+
+/// What kind of thing was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// The lock of a dead owner.
+    StaleLock,
+    /// A lock file that is no record, or something else in its place.
+    UnreadableLock,
+    /// The flag of a dead owner, or a copy of one that nobody will use any more.
+    DeadFlag,
+    /// A temporary file that a killed writer left.
+    Temporary,
+    /// A run that was not ended, by an owner that is gone.
+    UnfinishedRun,
+    /// The outcome of a run that is older than it is kept.
+    OldOutcome,
+    /// The outcome of a run that can't be read.
+    UnreadableOutcome,
+    /// A file that looks like an entry and is none.
+    UnusableEntry,
+    /// Something that does not belong where it is.
+    Foreign,
+}
+
+impl FindingKind {
+    /// Is it nobody's any more, so that who holds the lock may remove it?
+    fn is_left_over(self) -> bool {
+        match self {
+            FindingKind::StaleLock
+            | FindingKind::UnreadableLock
+            | FindingKind::DeadFlag
+            | FindingKind::Temporary
+            | FindingKind::UnfinishedRun
+            | FindingKind::OldOutcome => true,
+            FindingKind::UnreadableOutcome | FindingKind::UnusableEntry | FindingKind::Foreign => false,
+        }
+    }
+}
+
+/// Something that is left over or out of order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// What it is.
+    pub kind: FindingKind,
+    /// Where, from the root.
+    pub path: String,
+    /// What is to be known of it, and what helps if it is not mended here.
+    pub detail: String,
+    /// It can be mended here.
+    pub mendable: bool,
+    /// It was mended.
+    pub mended: bool,
+}
+
+/// Findings as they come up.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, kind: FindingKind, path: impl Into<String>, detail: impl Into<String>) {
+        let mendable = kind.is_left_over();
+        self.0.push(Finding { kind, path: path.into(), detail: detail.into(), mendable, mended: false });
+    }
+}
+
+impl<D: Dir, S: System> Workspace<D, S> {
+    /// What is left over or out of order, sorted by kind and path. Changes nothing.
+    ///
+    /// # Errors
+    /// I/O errors of looking at it.
+    pub fn examine(&self) -> Result<Vec<Finding>> {
+        let mut findings = Findings::default();
+        let status = self.lock_status()?;
+        match &status {
+            Status::Free | Status::Held(_) | Status::Unknown(_) => {}
+            Status::Stale(holder) => {
+                let detail =
+                    format!("pid {} (pod {:?}): {}", holder.owner.pid, holder.owner.pod_name, holder.reason);
+                findings.add(FindingKind::StaleLock, LOCK_PATH, detail);
+            }
+            Status::Unreadable(reason, _) => {
+                let is_file = self
+                    .staging()?
+                    .is_some_and(|staging| staging.stat(LOCK).is_ok_and(|stat| stat.kind == Kind::File));
+                let kind = if is_file { FindingKind::UnreadableLock } else { FindingKind::Foreign };
+                findings.add(kind, LOCK_PATH, reason.as_str());
+            }
+        }
+        if let Some(staging) = self.staging()? {
+            self.examine_staging(&staging, &mut findings)?;
+            if let Some(owners) = open_existing(&staging, OWNERS, OWNERS_PATH)? {
+                self.examine_owners(&owners, &mut findings)?;
+            }
+        }
+        // What a holder that lives has not ended is its work.
+        let held = matches!(status, Status::Held(_) | Status::Unknown(_));
+        self.examine_runs(held, &mut findings)?;
+        let Findings(mut findings) = findings;
+        findings.sort_unstable();
+        Ok(findings)
+    }
+
+    /// Takes the lock, removes what is left over, and says of everything that was found whether it is
+    /// mended now.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`]; nothing is mended then, but what the protocol itself has removed on the way.
+    pub fn mend(&self, options: &AcquireOptions) -> Result<Vec<Finding>> {
+        let mut before = self.examine()?;
+        let (held, _) = self.acquire(options)?;
+        let swept = held.sweep();
+        // What remains tells what was mended, whatever went wrong on the way.
+        let released = held.release_only(None);
+        let after = self.examine()?;
+        swept?;
+        released?;
+        for finding in &mut before {
+            finding.mended = !after.iter().any(|left| left.kind == finding.kind && left.path == finding.path);
+        }
+        Ok(before)
+    }
+
+    fn examine_staging(&self, staging: &D, findings: &mut Findings) -> Result<()> {
+        let summary = self.summarize()?;
+        for file in &summary.unusable {
+            findings.add(FindingKind::UnusableEntry, staging_path(&file.name), file.reason.as_str());
+        }
+        let unnamed = summary.unusable_count.saturating_sub(summary.unusable.len() as u64);
+        if unnamed > 0 {
+            findings.add(FindingKind::UnusableEntry, STAGING, format!("and {unnamed} more files"));
+        }
+        for name in old_temporaries(staging, self.system.now())? {
+            findings.add(FindingKind::Temporary, staging_path(&name), "a killed writer left it");
+        }
+        Ok(())
+    }
+
+    fn examine_owners(&self, owners: &D, findings: &mut Findings) -> Result<()> {
+        let mut flags = Vec::new();
+        let listed = owners.list(&mut |listed| match listed {
+            Listed::Named(name, kind) => {
+                let flag = FlagName::parse(name.strip_suffix(PUBLISH_SUFFIX).unwrap_or(name));
+                match flag.filter(|_| kind != Kind::Directory) {
+                    Some(flag) => flags.push((flag, name.to_owned())),
+                    None => findings.add(
+                        FindingKind::Foreign,
+                        owners_path(name),
+                        "it is no owner flag; move it away",
+                    ),
+                }
+            }
+            Listed::NotUtf8 => {
+                findings.add(FindingKind::Foreign, owners_path("?"), "its name is not UTF-8; move it away")
+            }
+        });
+        listed.map_err(|error| Error::io("list", OWNERS_PATH, &error))?;
+        for (flag, name) in flags {
+            if let Some(reason) = self.dead_flag(owners, &flag, name.ends_with(PUBLISH_SUFFIX))? {
+                findings.add(FindingKind::DeadFlag, owners_path(&name), reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn examine_runs(&self, held: bool, findings: &mut Findings) -> Result<()> {
+        let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok(()) };
+        let mut foreign = |name: &str, kind: Kind| {
+            let known = RunId::from_file_name(name).is_some() || EntryId::from_temporary_name(name).is_some();
+            if !(kind == Kind::File && known || kind == Kind::Directory && name == UNFINISHED) {
+                findings.add(
+                    FindingKind::Foreign,
+                    runs_path(name),
+                    "it is no outcome of a run; move it away",
+                );
+            }
+        };
+        let listed = dir.list(&mut |listed| match listed {
+            Listed::Named(name, kind) => foreign(name, kind),
+            Listed::NotUtf8 => foreign("?", Kind::Other),
+        });
+        listed.map_err(|error| Error::io("list", RUNS, &error))?;
+        let Some(runs) = self.runs()? else { return Ok(()) };
+        for (run, reason) in runs.unreadable()? {
+            findings.add(FindingKind::UnreadableOutcome, runs_path(&run.file_name()), reason);
+        }
+        for name in runs.old(self.system.now())? {
+            let kind = if name.starts_with('.') { FindingKind::Temporary } else { FindingKind::OldOutcome };
+            findings.add(kind, runs_path(&name), "it is not kept for longer");
+        }
+        let Some(unfinished) = open_existing(&dir, UNFINISHED, UNFINISHED_PATH)? else { return Ok(()) };
+        let listed = unfinished.list(&mut |listed| match listed {
+            Listed::Named(name, kind) => match Progress::parse(name).filter(|_| kind == Kind::File) {
+                Some(_) if held => {}
+                Some((_, progress)) => {
+                    let detail = match progress {
+                        Progress::Open => "its owner stopped before it was committed; its entries are kept",
+                        Progress::Sealed => "it was given up; its entries are kept",
+                        Progress::Committed => "it is committed, and its entries are to be deleted",
+                    };
+                    findings.add(FindingKind::UnfinishedRun, unfinished_path(name), detail);
+                }
+                None => findings.add(
+                    FindingKind::Foreign,
+                    unfinished_path(name),
+                    "it is no unfinished run; move it away",
+                ),
+            },
+            Listed::NotUtf8 => {
+                findings.add(
+                    FindingKind::Foreign,
+                    unfinished_path("?"),
+                    "its name is not UTF-8; move it away",
+                );
+            }
+        });
+        listed.map_err(|error| Error::io("list", UNFINISHED_PATH, &error))
+    }
+}

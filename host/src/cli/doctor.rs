@@ -1,0 +1,45 @@
+//! `consolidate doctor`. Invariant: without `--fix` it looks and changes nothing; with it, it removes only
+//! what the next run would remove.
+
+use super::output::{Failure, Output, count, printable};
+use super::run::pod_name;
+use crate::{AcquireOptions, Finding, Workspace};
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Remove what is left over; takes the lock for that moment
+    #[arg(long)]
+    fix: bool,
+}
+
+pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let findings = if arguments.fix {
+        workspace.mend(&AcquireOptions::new(pod_name(None)))?
+    } else {
+        workspace.examine()?
+    };
+    let left = findings.iter().filter(|finding| !finding.mended).count() as u64;
+    output.result(&json!({ "findings": findings, "left": left }), |out| {
+        for Finding { kind, path, detail, mendable, mended } in &findings {
+            let mark = match (mended, mendable) {
+                (true, _) => "removed  ",
+                (false, true) if arguments.fix => "NOT FIXED",
+                (false, true) => "left over",
+                (false, false) => "see to it",
+            };
+            writeln!(out, "{mark}  {}: {}: {}", kind.describe(), printable(path), printable(detail))?;
+        }
+        let left_over = findings.iter().any(|finding| finding.mendable && !finding.mended);
+        let remedy = match (left_over, arguments.fix) {
+            (true, false) => "; the next run, or `doctor --fix`, removes what is left over",
+            _ => "",
+        };
+        match (left, findings.len()) {
+            (_, 0) => writeln!(out, "nothing is out of order"),
+            (0, _) => writeln!(out, "everything was removed"),
+            _ => writeln!(out, "{}{remedy}", count(left, "finding is left", "findings are left")),
+        }
+    })?;
+    if left > 0 { Err(Failure::findings()) } else { Ok(()) }
+}
