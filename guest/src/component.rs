@@ -302,6 +302,7 @@ fn acquire_options(options: wit_lock::Options) -> Result<AcquireOptions, wit::Er
         lease_seconds: options.lease_seconds,
         token: options.token.as_deref().map(parse_token).transpose()?,
         durability: options.durability.into(),
+        coexist: options.coexist,
     })
 }
 
@@ -402,6 +403,7 @@ impl From<Finding> for wit_doctor::Finding {
         let kind = match kind {
             FindingKind::StaleLock => wit_doctor::FindingKind::StaleLock,
             FindingKind::UnreadableLock => wit_doctor::FindingKind::UnreadableLock,
+            FindingKind::LockAside => wit_doctor::FindingKind::LockAside,
             FindingKind::DeadFlag => wit_doctor::FindingKind::DeadFlag,
             FindingKind::Temporary => wit_doctor::FindingKind::Temporary,
             FindingKind::UnfinishedRun => wit_doctor::FindingKind::UnfinishedRun,

@@ -4,8 +4,8 @@
 use crate::error::{Error, Result};
 use crate::fs::{Dir, Kind, Listed};
 use crate::layout::{
-    EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, PUBLISH_SUFFIX, Progress, RUNS, RunId, STAGING,
-    UNFINISHED, UNFINISHED_PATH, owners_path, runs_path, staging_path, unfinished_path,
+    ASIDE, ASIDE_PATH, EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, PUBLISH_SUFFIX, Progress,
+    RUNS, RunId, STAGING, UNFINISHED, UNFINISHED_PATH, owners_path, runs_path, staging_path, unfinished_path,
 };
 use crate::lock::{AcquireOptions, Status};
 use crate::staging::old_temporaries;
@@ -19,6 +19,8 @@ pub enum FindingKind {
     StaleLock,
     /// A lock file that is no record, or something else in its place.
     UnreadableLock,
+    /// A lock that was put aside by a process that stopped then. It counts as if it were in its place.
+    LockAside,
     /// The flag of a dead owner, or a copy of one that nobody will use any more.
     DeadFlag,
     /// A temporary file that a killed writer left.
@@ -41,6 +43,7 @@ impl FindingKind {
         match self {
             FindingKind::StaleLock
             | FindingKind::UnreadableLock
+            | FindingKind::LockAside
             | FindingKind::DeadFlag
             | FindingKind::Temporary
             | FindingKind::UnfinishedRun
@@ -100,6 +103,10 @@ impl<D: Dir, S: System> Workspace<D, S> {
             }
         }
         if let Some(staging) = self.staging()? {
+            if staging.stat(ASIDE).is_ok() {
+                let detail = "a process that put the lock aside stopped then; it is removed, or put back if its owner lives";
+                findings.add(FindingKind::LockAside, ASIDE_PATH, detail);
+            }
             self.examine_staging(&staging, &mut findings)?;
             if let Some(owners) = open_existing(&staging, OWNERS, OWNERS_PATH)? {
                 self.examine_owners(&owners, &mut findings)?;

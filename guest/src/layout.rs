@@ -11,6 +11,11 @@ pub const STAGING: &str = "_staging";
 pub const LOCK: &str = ".consolidation.lock";
 /// The visible lock, from the root.
 pub const LOCK_PATH: &str = "_staging/.consolidation.lock";
+/// Where the lock is put aside for a moment, in the staging directory, so that it can be looked at when
+/// nobody writes it any more.
+pub const ASIDE: &str = ".consolidation.lock.q";
+/// The lock that was put aside, from the root.
+pub const ASIDE_PATH: &str = "_staging/.consolidation.lock.q";
 /// The owner flags, in the staging directory. Apart from the entries, so that taking the lock costs
 /// the same however many entries are staged.
 pub const OWNERS: &str = ".owners";

@@ -104,6 +104,7 @@ impl From<doctor::FindingKind> for plain::FindingKind {
         match kind {
             doctor::FindingKind::StaleLock => Self::StaleLock,
             doctor::FindingKind::UnreadableLock => Self::UnreadableLock,
+            doctor::FindingKind::LockAside => Self::LockAside,
             doctor::FindingKind::DeadFlag => Self::DeadFlag,
             doctor::FindingKind::Temporary => Self::Temporary,
             doctor::FindingKind::UnfinishedRun => Self::UnfinishedRun,

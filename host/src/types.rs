@@ -373,6 +373,8 @@ pub enum FindingKind {
     StaleLock,
     /// A lock file that is no record.
     UnreadableLock,
+    /// A lock that was put aside by a process that stopped then. It counts as if it were in its place.
+    LockAside,
     /// The flag of a dead owner, or a copy of one that nobody will use any more.
     DeadFlag,
     /// A temporary file that a killed writer left more than a day ago.
@@ -395,6 +397,7 @@ impl FindingKind {
         match self {
             FindingKind::StaleLock => "stale lock",
             FindingKind::UnreadableLock => "unreadable lock",
+            FindingKind::LockAside => "lock put aside",
             FindingKind::DeadFlag => "flag of a dead owner",
             FindingKind::Temporary => "old temporary file",
             FindingKind::UnfinishedRun => "unfinished run",
@@ -432,6 +435,14 @@ pub struct AcquireOptions {
     /// run out during one call. None: for ever, and a crash in a container that comes back under
     /// another process-id namespace then needs a forced unlock.
     pub lease: Option<Duration>,
+    /// Programs of the original format are at work in this workspace too, which write the lock without
+    /// any exclusion: look whether there is one and whether its process runs, then write it in place. With
+    /// this a lock counts as held only after it has stood for 100 ms, and a stale one is put aside and
+    /// looked at once more before it is removed. One of those programs that has looked at the lock must
+    /// have written it within these 100 ms; then it never overlaps with one of ours. Everybody else who
+    /// follows the protocol here must set this too, and the file system must have hard links. Without it
+    /// a lock of such a program is respected while its process lives, but it may overwrite ours.
+    pub coexist: bool,
 }
 
 impl AcquireOptions {
@@ -440,6 +451,17 @@ impl AcquireOptions {
 
     /// For a pod, with the default lease of 60 seconds.
     pub fn new(pod_name: impl Into<String>) -> AcquireOptions {
-        AcquireOptions { pod_name: pod_name.into(), lease: Some(AcquireOptions::DEFAULT_LEASE) }
+        AcquireOptions {
+            pod_name: pod_name.into(),
+            lease: Some(AcquireOptions::DEFAULT_LEASE),
+            coexist: false,
+        }
+    }
+}
+
+/// For a pod of this name.
+impl From<&str> for AcquireOptions {
+    fn from(pod_name: &str) -> AcquireOptions {
+        AcquireOptions::new(pod_name)
     }
 }

@@ -220,7 +220,7 @@ impl Workspace {
         Lock::acquire(&self.shared, options, self.durability)
     }
 
-    /// Removes a stale lock by the rules of [`Workspace::acquire`] and says what it removed; none
+    /// Removes a stale lock by the rules of [`Workspace::acquire_with`] and says what it removed; none
     /// if there was no lock. With `force` it is removed whoever holds it, and that is noted among the
     /// outcomes of runs, with the reason.
     ///
@@ -230,13 +230,13 @@ impl Workspace {
     /// an I/O error.
     pub fn unlock(
         &self,
-        pod_name: &str,
+        options: impl Into<AcquireOptions>,
         force: bool,
         reason: Option<&str>,
     ) -> Result<Option<Takeover>, Error> {
         const OPERATION: &str = "remove the lock";
         let token = token()?;
-        let options = lock_options(&AcquireOptions::new(pod_name), self.durability, &token);
+        let options = lock_options(&options.into(), self.durability, &token);
         let removed = self
             .shared
             .call(OPERATION, Some(&token), |store, component| {
@@ -496,6 +496,7 @@ pub(crate) fn lock_options(how: &AcquireOptions, durability: Durability, token: 
         lease_seconds: how.lease.map(whole_seconds),
         token: Some(token.to_owned()),
         durability: durability.into(),
+        coexist: how.coexist,
     }
 }
 

@@ -1,13 +1,14 @@
 //! One attempt at the lock: steps 2 to 4. Invariant: the lock is touched only after a look at the roster
 //! that showed no other live flag.
 
-use super::look::{Changed, Found, excerpt, look, read_lock, read_record};
-use super::refusal::{in_use, refusal};
-use super::roster::{Roster, judge_copy, lease_of, lower, roster};
+use super::aside::{Broken, SETTLE_MS, break_lock, settle};
+use super::look::{Changed, Found, Place, excerpt, is_still, look, owner_on_disk, read_lock, read_record};
+use super::refusal::{flag_lost, in_use, refusal};
+use super::roster::{Roster, judge_copy, lease_of, lower, remove_flag_file, roster};
 use super::{Takeover, UNREADABLE_GRACE_SECONDS, unlink_lock};
 use crate::durable::{Durability, create_whole};
 use crate::error::{Error, ErrorCode, Owner, Result};
-use crate::fs::{Dir, FsError, FsErrorKind, Time};
+use crate::fs::{Dir, FsError, FsErrorKind, FsResult, Time};
 use crate::layout::{FlagName, LOCK, LOCK_PATH, owners_path};
 use crate::liveness::{Lease, Verdict, judge_flag};
 use crate::record::LockRecord;
@@ -34,11 +35,16 @@ pub(super) struct Attempt<'a, D, S> {
     pub(super) owners: &'a D,
     pub(super) me: &'a Identity,
     pub(super) flag: &'a FlagName,
+    /// Writers of the original format are at work beside us.
+    pub(super) coexist: bool,
 }
 
 impl<D: Dir, S: System> Attempt<'_, D, S> {
     /// Steps 2 to 4.
     pub(super) fn contend(&self, record: &LockRecord) -> Result<Taken> {
+        if self.coexist {
+            self.probe_links()?;
+        }
         let mut waited = 0;
         loop {
             let live = self.live_flags()?;
@@ -64,18 +70,26 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
     fn take(&self, record: &LockRecord) -> Result<Taken> {
         let mut taken = Taken::default();
         let mut links = true;
+        let mut look_aside = true;
         for _ in 0..MAX_TAKES {
+            if std::mem::take(&mut look_aside) {
+                let look = || self.look_at(Place::Aside);
+                let waited = |content: &[u8], modified| self.stays(Place::Aside, content, modified);
+                if let Some(removed) = settle(self.staging, look, waited)? {
+                    taken.took_over = Some(removed);
+                }
+            }
             if links {
-                match self.owners.link(self.flag.as_str(), self.staging, LOCK) {
-                    Ok(()) => return Ok(taken),
+                match self.link(record) {
+                    Ok(()) => return self.settled(taken),
                     Err(error) if error.kind == FsErrorKind::Exists => {}
-                    Err(error) if lacks_links(&error) => links = false,
+                    Err(error) if lacks_links(&error) && !self.coexist => links = false,
                     Err(error) => return Err(Error::io("create the lock", LOCK_PATH, &error)),
                 }
             }
             match self.look()? {
                 // The answer to an earlier link was lost on its way (NFS): it is ours.
-                Found::Ours => return Ok(taken),
+                Found::Ours => return self.settled(taken),
                 Found::Nothing if links => {}
                 // A rename replaces what is there, so one answer "nothing" is not enough: a network file
                 // system gives it for a file that was replaced a moment ago.
@@ -87,26 +101,37 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
                 Found::Stale(holder, content) => {
                     // The owner was judged dead after its record was read. If the file is another one
                     // by now the verdict is not about it.
-                    if read_lock(self.staging)?.as_ref() == Some(&content) {
-                        unlink_lock(self.staging)?;
-                        taken.took_over = Some(Takeover::Stale(holder.owner, holder.reason));
-                        taken.dead = LockRecord::parse(&content).ok();
+                    if read_lock(self.staging, Place::Lock)?.as_ref() != Some(&content) {
+                        continue;
+                    }
+                    match self.remove_lock(&content, None)? {
+                        Broken::Yes => {
+                            taken.took_over = Some(Takeover::Stale(holder.owner, holder.reason));
+                            taken.dead = LockRecord::parse(&content).ok();
+                        }
+                        Broken::Vanished => look_aside = true,
+                        Broken::Another => return Err(self.in_use_now()),
                     }
                 }
                 Found::Unreadable { reason, content, modified, changed } => {
                     let waited = match changed {
                         Changed::LongAgo => true,
                         Changed::Lately => false,
-                        Changed::CantTell => self.stays(&content, modified)?,
+                        Changed::CantTell => self.stays(Place::Lock, &content, modified)?,
                     };
                     // The second look. Not at the content alone: a writer of the original format that
                     // begins anew on an empty file leaves it as empty as it was.
-                    if !waited || !self.is_still(&content, modified)? {
+                    if !waited || !is_still(self.staging, Place::Lock, &content, modified)? {
                         let changed = Changed::Lately;
                         return Err(refusal(Found::Unreadable { reason, content, modified, changed }));
                     }
-                    unlink_lock(self.staging)?;
-                    taken.took_over = Some(Takeover::Unreadable(reason, excerpt(&content)));
+                    match self.remove_lock(&content, Some(modified))? {
+                        Broken::Yes => {
+                            taken.took_over = Some(Takeover::Unreadable(reason, excerpt(&content)));
+                        }
+                        Broken::Vanished => look_aside = true,
+                        Broken::Another => return Err(self.in_use_now()),
+                    }
                 }
                 other => return Err(refusal(other)),
             }
@@ -115,6 +140,72 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
             "the lock {LOCK_PATH} changes all the time; is a program at work that does not follow the protocol?"
         );
         Err(Error::new(ErrorCode::InUse, message).at(LOCK_PATH))
+    }
+
+    /// Before anything is put aside: without hard links it could not be put back.
+    fn probe_links(&self) -> Result<()> {
+        let copy = self.flag.publish_name();
+        if let Err(error) = self.owners.link(self.flag.as_str(), self.owners, &copy) {
+            let mut error = Error::io("link the owner flag as", owners_path(&copy), &error);
+            error.message =
+                format!("{}; to coexist with writers of the original format takes hard links", error.message);
+            return Err(error);
+        }
+        remove_flag_file(self.owners, &copy)
+    }
+
+    /// Step 3. Beside writers of the original format, which write in place, L is a file of its own: a
+    /// second name of our flag would be overwritten with it.
+    fn link(&self, record: &LockRecord) -> FsResult<()> {
+        if !self.coexist {
+            return self.owners.link(self.flag.as_str(), self.staging, LOCK);
+        }
+        let copy = self.flag.publish_name();
+        match self.owners.unlink(&copy) {
+            Err(error) if error.kind != FsErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        create_whole(self.owners, &copy, &record.to_file(), Durability::None)?;
+        let linked = self.owners.link(&copy, self.staging, LOCK);
+        // Its second name is the lock, or nobody needs it. If it stays, it goes with our flag.
+        let _ = self.owners.unlink(&copy);
+        linked
+    }
+
+    /// Step 5, beside writers of the original format: the lock is ours if none of those has written over
+    /// it that looked before we linked it.
+    fn settled(&self, taken: Taken) -> Result<Taken> {
+        if !self.coexist {
+            return Ok(taken);
+        }
+        self.system.sleep_ms(SETTLE_MS);
+        let flag = self.owners.stat(self.flag.as_str());
+        if flag.is_err_and(|error| error.kind == FsErrorKind::NotFound) {
+            // Judged dead while we slept. The lock is taken down by the error's path.
+            return Err(flag_lost(self.flag, None));
+        }
+        match self.look()? {
+            Found::Ours => Ok(taken),
+            Found::Held(_) | Found::Unknown(_) | Found::Unreadable { .. } | Found::NotAFile(_) => {
+                Err(self.in_use_now())
+            }
+            Found::Nothing | Found::Stale(..) => Err(self.in_use_now()),
+        }
+    }
+
+    /// Removes a lock that was judged twice.
+    fn remove_lock(&self, content: &[u8], unreadable_since: Option<Option<Time>>) -> Result<Broken> {
+        if self.coexist {
+            break_lock(self.staging, content, unreadable_since)
+        } else {
+            unlink_lock(self.staging).map(|()| Broken::Yes)
+        }
+    }
+
+    /// A writer of the original format was faster.
+    fn in_use_now(&self) -> Error {
+        let owner = owner_on_disk(self.staging).unwrap_or_else(Owner::unknown);
+        in_use("another writer,", owner, "it wrote the lock at the same moment; try again or wait for it")
     }
 
     /// Step 3 on a file system without hard links: the whole record is renamed over L. Among those who
@@ -164,31 +255,23 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
     }
 
     fn look(&self) -> Result<Found> {
-        look(self.staging, self.me, self.system, Some(self.flag.token), self.file_system_now())
+        self.look_at(Place::Lock)
+    }
+
+    fn look_at(&self, place: Place) -> Result<Found> {
+        look(self.staging, place, self.me, self.system, Some(self.flag.token), self.file_system_now())
     }
 
     /// Does the lock file stay as it is for the grace time?
-    fn stays(&self, content: &[u8], modified: Option<Time>) -> Result<bool> {
+    fn stays(&self, place: Place, content: &[u8], modified: Option<Time>) -> Result<bool> {
         const STEP_MS: u32 = 250;
         for _ in 0..UNREADABLE_GRACE_SECONDS * 1_000 / STEP_MS {
             self.system.sleep_ms(STEP_MS);
-            if !self.is_still(content, modified)? {
+            if !is_still(self.staging, place, content, modified)? {
                 return Ok(false);
             }
         }
         Ok(true)
-    }
-
-    /// Is the lock file as it was, in content and in time?
-    fn is_still(&self, content: &[u8], modified: Option<Time>) -> Result<bool> {
-        if read_lock(self.staging)?.as_deref() != Some(content) {
-            return Ok(false);
-        }
-        match self.staging.stat(LOCK) {
-            Ok(stat) => Ok(stat.modified == modified),
-            Err(error) if error.kind == FsErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::io("look at the lock", LOCK_PATH, &error)),
-        }
     }
 
     /// Another contender is before us, and the lock itself is not there yet.

@@ -4,10 +4,35 @@
 use super::{Holder, UNREADABLE_GRACE_SECONDS};
 use crate::error::{Error, Owner, Result};
 use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Time, read_file};
-use crate::layout::{LOCK, LOCK_PATH, Token};
+use crate::layout::{ASIDE, ASIDE_PATH, LOCK, LOCK_PATH, Token};
 use crate::liveness::{Verdict, judge_record};
 use crate::record::{LockRecord, MAX_RECORD_BYTES, TOKEN_TAIL};
 use crate::system::{Identity, System};
+
+/// Where a lock can stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// L.
+    Lock,
+    /// Q: it was put aside, and whoever did it has stopped before it was done with it.
+    Aside,
+}
+
+impl Place {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Place::Lock => LOCK,
+            Place::Aside => ASIDE,
+        }
+    }
+
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Place::Lock => LOCK_PATH,
+            Place::Aside => ASIDE_PATH,
+        }
+    }
+}
 
 /// What stands at the place of the lock.
 pub(super) enum Found {
@@ -42,20 +67,21 @@ pub(super) enum Changed {
 /// present time by the clock of the file system.
 pub(super) fn look<D: Dir, S: System>(
     staging: &D,
+    place: Place,
     me: &Identity,
     system: &S,
     own: Option<Token>,
     now: Option<Time>,
 ) -> Result<Found> {
-    let stat = match staging.stat(LOCK) {
+    let stat = match staging.stat(place.name()) {
         Ok(stat) => stat,
         Err(error) if error.kind == FsErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Err(Error::io("look at the lock", LOCK_PATH, &error)),
+        Err(error) => return Err(Error::io("look at the lock", place.path(), &error)),
     };
     if stat.kind != Kind::File {
         return Ok(Found::NotAFile(stat.kind));
     }
-    let Some(content) = read_lock(staging)? else {
+    let Some(content) = read_lock(staging, place)? else {
         return Ok(Found::Nothing);
     };
     let record = match LockRecord::parse(&content) {
@@ -89,19 +115,36 @@ pub(super) fn look<D: Dir, S: System>(
 
 /// The content of the lock file; none if there is none. One that is too large is cut off, which makes
 /// it unreadable.
-pub(super) fn read_lock<D: Dir>(staging: &D) -> Result<Option<Vec<u8>>> {
-    match read_file(staging, LOCK, MAX_RECORD_BYTES) {
+pub(super) fn read_lock<D: Dir>(staging: &D, place: Place) -> Result<Option<Vec<u8>>> {
+    match read_file(staging, place.name(), MAX_RECORD_BYTES) {
         Ok(Content::Whole(content) | Content::TooLarge(content)) => Ok(Some(content)),
         // It was a file a moment ago. Whoever asks compares with that file, or parses.
         Ok(Content::NotAFile(_)) => Ok(Some(Vec::new())),
         Err(FsError { kind: FsErrorKind::NotFound, .. }) => Ok(None),
-        Err(error) => Err(Error::io("read the lock", LOCK_PATH, &error)),
+        Err(error) => Err(Error::io("read the lock", place.path(), &error)),
+    }
+}
+
+/// Is the lock file as it was, in content and in time?
+pub(super) fn is_still<D: Dir>(
+    staging: &D,
+    place: Place,
+    content: &[u8],
+    modified: Option<Time>,
+) -> Result<bool> {
+    if read_lock(staging, place)?.as_deref() != Some(content) {
+        return Ok(false);
+    }
+    match staging.stat(place.name()) {
+        Ok(stat) => Ok(stat.modified == modified),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("look at the lock", place.path(), &error)),
     }
 }
 
 /// The token that the lock on disk carries: the flag that belongs to this very lock has it too.
 pub(super) fn token_on_disk<D: Dir>(staging: &D) -> Result<Option<Token>> {
-    Ok(read_lock(staging)?
+    Ok(read_lock(staging, Place::Lock)?
         .and_then(|content| LockRecord::parse(&content).ok())
         .and_then(|record| Token::parse(&record.token?)))
 }
@@ -115,17 +158,21 @@ pub(super) enum Carried {
 }
 
 pub(super) fn carries<D: Dir>(staging: &D, token: Token) -> Result<Carried> {
+    carries_at(staging, Place::Lock, token)
+}
+
+pub(super) fn carries_at<D: Dir>(staging: &D, place: Place, token: Token) -> Result<Carried> {
     let look = || {
-        let stat = staging.stat(LOCK)?;
+        let stat = staging.stat(place.name())?;
         if stat.kind != Kind::File {
             return Ok(Carried::Other);
         }
-        let ours = tail_carries(&staging.open(LOCK)?, stat.size, token)?;
+        let ours = tail_carries(&staging.open(place.name())?, stat.size, token)?;
         Ok(if ours { Carried::Ours } else { Carried::Other })
     };
     match look() {
         Err(FsError { kind: FsErrorKind::NotFound, .. }) => Ok(Carried::Nothing),
-        other => other.map_err(|error| Error::io("read the lock", LOCK_PATH, &error)),
+        other => other.map_err(|error| Error::io("read the lock", place.path(), &error)),
     }
 }
 

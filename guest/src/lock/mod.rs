@@ -15,6 +15,12 @@
 //!  4  EEXIST: read L; gone -> 3; not stale -> unlink F; in use
 //!             stale: read L again; the same -> unlink L; goto 3
 //! release: L carries our token ? unlink L; unlink F
+//!
+//! beside writers of the original format (an option; Q is L put aside):
+//!  3a Q is there: its owner is dead -> unlink Q, else link it back to L -> unlink F; in use   (always)
+//!  4  stale: rename L to Q; what Q holds was judged -> unlink Q; goto 3
+//!                           it is another's       -> link it back to L; unlink F; in use
+//!  5  after link: wait 100 ms; L carries our token and F stands ? held : unlink F; in use
 //! ```
 //!
 //! Why it excludes: F stands from before the scan until after the hold, so of two processes the one
@@ -26,6 +32,7 @@
 //! next one. While the lock is held L is only ever replaced by rename, never written in place, but for
 //! [`Held::refresh`], which writes one byte over itself.
 
+mod aside;
 mod attempt;
 mod held;
 mod look;
@@ -44,8 +51,9 @@ use crate::record::LockRecord;
 use crate::runs::{Recovered, Runs};
 use crate::system::{Identity, System};
 use crate::workspace::{Workspace, open_or_create};
+use aside::take_down;
 use attempt::{Attempt, Taken};
-use look::{Carried, Found, carries, excerpt, look, read_record};
+use look::{Carried, Found, Place, carries, excerpt, look, read_record};
 use refusal::not_a_file;
 use roster::{Roster, lower, remove_flag_file, roster};
 
@@ -67,6 +75,9 @@ pub struct AcquireOptions {
     pub token: Option<Token>,
     /// Of the commit of a run and of its deletes.
     pub durability: Durability,
+    /// Programs of the original format, which write the lock without any exclusion, are at work in this
+    /// workspace too. See [`crate::lock`].
+    pub coexist: bool,
 }
 
 /// What stood in the way and was removed.
@@ -173,8 +184,14 @@ impl<D: Dir, S: System> Workspace<D, S> {
             let exists = failed.kind == FsErrorKind::Exists;
             return Err(if exists { error } else { retreat(&staging, &owners, &flag, error) });
         }
-        let attempt =
-            Attempt { system: &self.system, staging: &staging, owners: &owners, me: &me, flag: &flag };
+        let attempt = Attempt {
+            system: &self.system,
+            staging: &staging,
+            owners: &owners,
+            me: &me,
+            flag: &flag,
+            coexist: options.coexist,
+        };
         let by = EndedBy { pid: me.pid, pod_name: options.pod_name.clone() };
         let taken = attempt.contend(&record).and_then(|Taken { took_over, dead }| {
             let recovered = self.recover(&runs, &staging, dead.as_ref(), &by, options.durability)?;
@@ -211,7 +228,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
         };
         let me = self.identity()?;
         // Without a file of our own there is only our clock; acquire decides by the file system's.
-        Ok(match look(&staging, &me, &self.system, None, Some(self.system.now()))? {
+        let look_at = |place| look(&staging, place, &me, &self.system, None, Some(self.system.now()));
+        let found = match look_at(Place::Lock)? {
+            Found::Nothing => look_at(Place::Aside)?,
+            found => found,
+        };
+        Ok(match found {
             Found::Nothing | Found::Ours => Status::Free,
             Found::Held(holder) => Status::Held(holder),
             Found::Unknown(holder) => Status::Unknown(holder),
@@ -235,7 +257,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
         // a holder that nobody sees in the roster.
         if carries(&staging, token)? == Carried::Ours {
             self.note_abandoned(&staging);
-            unlink_lock(&staging)?;
+        }
+        if take_down(&staging, token)? {
             found = true;
         }
         let owners = match staging.open_dir(OWNERS) {
@@ -285,11 +308,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
 pub(super) fn retreat<D: Dir>(staging: &D, owners: &D, flag: &FlagName, error: Error) -> Error {
     let mut error = error;
     if error.code != ErrorCode::InUse {
-        let lock = match carries(staging, flag.token) {
-            Ok(Carried::Ours) => unlink_lock(staging),
-            Ok(Carried::Nothing | Carried::Other) => Ok(()),
-            Err(error) => Err(error),
-        };
+        let lock = take_down(staging, flag.token).map(drop);
         error = besides(besides(error, lock), remove_flag_file(owners, &flag.publish_name()));
     }
     let lowered = lower(owners, flag);

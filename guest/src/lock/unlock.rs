@@ -1,13 +1,14 @@
 //! Removing a lock without taking it. Invariant: without force only what the protocol itself would
 //! remove.
 
-use super::look::{Found, excerpt, look, read_record, token_on_disk};
+use super::aside::unlink_aside;
+use super::look::{Found, Place, excerpt, look, read_record, token_on_disk};
 use super::refusal::not_a_file_error;
 use super::roster::{Roster, lower, remove_flag_file, roster};
 use super::{AcquireOptions, Takeover, unlink_lock};
 use crate::error::{Error, Owner, Result};
 use crate::fs::{Dir, FsErrorKind};
-use crate::layout::{FlagName, LOCK, OWNERS, OWNERS_PATH};
+use crate::layout::{ASIDE, FlagName, LOCK, OWNERS, OWNERS_PATH};
 use crate::liveness::{Lease, Verdict, judge_flag};
 use crate::outcome::{EndedBy, Ending, Outcome};
 use crate::record::LockRecord;
@@ -31,14 +32,15 @@ impl<D: Dir, S: System> Workspace<D, S> {
             return Ok(None);
         };
         if force {
-            let record = read_record(&staging, LOCK);
+            let record = read_record(&staging, LOCK).or_else(|| read_record(&staging, ASIDE));
             let removed = self.remove_by_force(&staging)?;
             if let Some(removed) = &removed {
                 self.note_unlocked(removed, record, options, reason);
             }
             return Ok(removed);
         }
-        if matches!(staging.stat(LOCK), Err(error) if error.kind == FsErrorKind::NotFound) {
+        let gone = |name| matches!(staging.stat(name), Err(error) if error.kind == FsErrorKind::NotFound);
+        if gone(LOCK) && gone(ASIDE) {
             return Ok(None);
         }
         // The protocol judges it, and removes it if it is stale.
@@ -75,7 +77,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
     fn remove_by_force(&self, staging: &D) -> Result<Option<Takeover>> {
         let me = self.identity()?;
         let now = Some(self.system.now());
-        let (removed, token) = match look(staging, &me, &self.system, None, now)? {
+        let found = match look(staging, Place::Lock, &me, &self.system, None, now)? {
+            Found::Nothing => look(staging, Place::Aside, &me, &self.system, None, now)?,
+            found => found,
+        };
+        let (removed, token) = match found {
             Found::Nothing | Found::Ours => (None, None),
             Found::NotAFile(kind) => return Err(not_a_file_error(kind)),
             Found::Held(holder) | Found::Unknown(holder) => {
@@ -90,6 +96,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         };
         if removed.is_some() {
             unlink_lock(staging)?;
+            unlink_aside(staging)?;
         }
         let owners = match staging.open_dir(OWNERS) {
             Ok(owners) => owners,

@@ -13,9 +13,14 @@ pub(super) struct Arguments {
     fix: bool,
 }
 
-pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(
+    workspace: &Workspace,
+    arguments: &Arguments,
+    coexist: bool,
+    output: &Output,
+) -> Result<(), Failure> {
     let findings = if arguments.fix {
-        workspace.mend(&AcquireOptions::new(pod_name(None)))?
+        workspace.mend(&AcquireOptions { coexist, ..AcquireOptions::new(pod_name(None)) })?
     } else {
         workspace.examine()?
     };

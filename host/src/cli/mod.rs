@@ -60,6 +60,11 @@ struct Arguments {
     )]
     durability: DurabilityArgument,
 
+    /// Other programs write this lock too, without exclusion: take it only after it has stood for 100
+    /// ms, and look twice before a stale one is removed. All who use this workspace must set it
+    #[arg(long, global = true, env = "CONSOLIDATION_COEXIST", value_parser = clap::builder::FalseyValueParser::new())]
+    coexist: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -124,10 +129,10 @@ pub fn main() -> ExitCode {
         Command::Stage(arguments) => stage::run(&workspace, arguments, &output),
         Command::List => list::run(&workspace, &output),
         Command::Status => status::run(&workspace, &output),
-        Command::Run(arguments) => run::run(&workspace, arguments, &output),
+        Command::Run(arguments) => run::run(&workspace, arguments, parsed.coexist, &output),
         Command::Log(arguments) => log::run(&workspace, arguments, &output),
-        Command::Doctor(arguments) => doctor::run(&workspace, arguments, &output),
-        Command::Unlock(arguments) => unlock::run(&workspace, arguments, &output),
+        Command::Doctor(arguments) => doctor::run(&workspace, arguments, parsed.coexist, &output),
+        Command::Unlock(arguments) => unlock::run(&workspace, arguments, parsed.coexist, &output),
         Command::Gate(_) => Ok(()),
     });
     match done {

@@ -45,9 +45,14 @@ pub(super) struct Arguments {
     command: Vec<OsString>,
 }
 
-pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(
+    workspace: &Workspace,
+    arguments: &Arguments,
+    coexist: bool,
+    output: &Output,
+) -> Result<(), Failure> {
     let events = Events::new().map_err(|error| Failure::io(format!("cannot handle signals: {error}")))?;
-    let lock = acquire(workspace, arguments, output, &events)?;
+    let lock = acquire(workspace, arguments, coexist, output, &events)?;
     let limits = Limits { max_entries: arguments.max_entries, max_bytes: arguments.max_bytes };
     match consolidate(&lock, limits, arguments, output, &events) {
         Ok(Ended::Success { entries, left, unusable }) => {
@@ -95,6 +100,7 @@ enum Ended {
 fn acquire(
     workspace: &Workspace,
     arguments: &Arguments,
+    coexist: bool,
     output: &Output,
     events: &Events,
 ) -> Result<Lock, Failure> {
@@ -102,7 +108,7 @@ fn acquire(
     let mut announced = false;
     let mut interrupted = false;
     let lease = (arguments.lease > 0).then(|| Duration::from_secs(arguments.lease.into()));
-    let options = AcquireOptions { lease, ..AcquireOptions::new(pod) };
+    let options = AcquireOptions { lease, coexist, ..AcquireOptions::new(pod) };
     let lock = workspace.acquire_within(&options, arguments.wait, |error, pause| {
         if !announced {
             announced = true;

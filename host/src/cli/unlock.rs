@@ -2,7 +2,7 @@
 
 use super::output::{Failure, Output};
 use super::run::pod_name;
-use crate::{StaleOwner, Takeover, Workspace};
+use crate::{AcquireOptions, StaleOwner, Takeover, Workspace};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
@@ -16,8 +16,17 @@ pub(super) struct Arguments {
     reason: Option<String>,
 }
 
-pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
-    let removed = workspace.unlock(&pod_name(None), arguments.force, arguments.reason.as_deref())?;
+pub(super) fn run(
+    workspace: &Workspace,
+    arguments: &Arguments,
+    coexist: bool,
+    output: &Output,
+) -> Result<(), Failure> {
+    let removed = workspace.unlock(
+        AcquireOptions { coexist, ..AcquireOptions::new(pod_name(None)) },
+        arguments.force,
+        arguments.reason.as_deref(),
+    )?;
     output.result(&json!({ "removed": removed }), |out| match &removed {
         None => writeln!(out, "there was no lock to remove"),
         Some(Takeover::Stale(StaleOwner { owner, reason })) => writeln!(
