@@ -6,4 +6,8 @@ mod component;
 mod model;
 mod rules;
 mod shipped_component;
+#[cfg(unix)]
+mod sim;
 mod support;
+#[cfg(unix)]
+mod torture;

@@ -92,6 +92,14 @@ pub(crate) struct Deleted {
     pub(crate) failed: Vec<(EntryId, String)>,
 }
 
+impl Deleted {
+    pub(crate) fn add(&mut self, more: Deleted) {
+        self.removed += more.removed;
+        self.missing += more.missing;
+        self.failed.extend(more.failed);
+    }
+}
+
 /// Deletes entries. Passes over those that are gone and goes on past those that can't be deleted.
 pub(crate) fn delete_entries<D: Dir>(staging: &D, ids: impl IntoIterator<Item = EntryId>) -> Deleted {
     let mut deleted = Deleted::default();
@@ -205,9 +213,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
         dead: Option<&LockRecord>,
         by: &EndedBy,
         durability: Durability,
+        still_ours: impl Fn() -> Result<()>,
     ) -> Result<Vec<Recovered>> {
         for (run, progress) in list_unfinished(&runs.unfinished)? {
             if progress == Progress::Open {
+                // Who was stopped here for longer than its lease would seal the run of its successor.
+                still_ours()?;
                 runs.seal(run)?;
             }
         }
@@ -227,7 +238,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         if let Some(record) = dead.filter(|record| !record.consumed_ids.is_empty()) {
             // The original format has no name for a run.
             let run = record.run_id.as_deref().and_then(RunId::parse).unwrap_or_else(|| self.new_id());
-            if !recovered.iter().any(|known| known.run == run) && !runs.has_ended(run) {
+            if !recovered.iter().any(|known| known.run == run) && !runs.is_decided(run) {
                 self.note_aborted(runs, run, record, by, "its owner stopped before it was committed");
                 let ending = Ending::Aborted;
                 let owner = record.owner();
@@ -246,6 +257,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
         by: &EndedBy,
         reason: &str,
     ) {
+        if runs.is_decided(run) {
+            return;
+        }
         let now = self.system.now();
         let mut outcome = Outcome::new(run, Ending::Aborted, record.owner(), now, record.entry_ids());
         outcome.end(Ending::Aborted, now, by, reason);
@@ -290,7 +304,11 @@ impl<D: Dir> Runs<D> {
             sync(&self.dir, RUNS)?;
             self.are_durable.store(true, Ordering::Relaxed);
         }
-        // One of an earlier try, which failed.
+        // An earlier try may have failed after the rename, and then only the rest is to be done.
+        if self.unfinished.stat(&committed).is_ok() {
+            check()?;
+            return self.sync_commit(durability);
+        }
         let _ = self.unfinished.unlink(&open);
         create_whole(&self.unfinished, &open, &outcome.to_file(), durability)
             .map_err(|error| Error::io("write the outcome of the run", unfinished_path(&open), &error))?;
@@ -318,6 +336,10 @@ impl<D: Dir> Runs<D> {
                 Err(_) => return Err(Error::io("commit the run", unfinished_path(&committed), &error)),
             }
         }
+        self.sync_commit(durability)
+    }
+
+    fn sync_commit(&self, durability: Durability) -> Result<Committed> {
         if durability == Durability::Full
             && let Err(error) = sync_names(&self.unfinished)
         {
@@ -358,8 +380,9 @@ impl<D: Dir> Runs<D> {
         };
         outcome.end(Ending::Aborted, now, by, "its owner stopped before it was committed");
         let owner = outcome.owner();
-        // With a full disk it stays sealed, which is all that matters.
-        if self.write_ended(run, &outcome, temporary).is_ok() {
+        // A commit that was tried twice leaves a second ticket. With a full disk it stays sealed, which is
+        // all that matters.
+        if self.is_decided(run) || self.write_ended(run, &outcome, temporary).is_ok() {
             let _ = self.unfinished.unlink(&Progress::Sealed.name(run));
         }
         Ok(Recovered { run, owner, ending: Ending::Aborted, removed: 0, failed: Vec::new(), note: None })
@@ -379,6 +402,14 @@ impl<D: Dir> Runs<D> {
             }
         };
         let owner = outcome.owner();
+        // Its owner may have stopped between the rename and this.
+        if durability == Durability::Full
+            && let Err(error) = sync_names(&self.unfinished)
+        {
+            let note = Some(format!("it may not survive a power failure, nothing was deleted: {error}"));
+            let ending = Ending::Consolidated;
+            return Ok(Some(Recovered { run, owner, ending, removed: 0, failed: Vec::new(), note }));
+        }
         let Deleted { removed, failed, .. } = delete_entries(staging, outcome.entry_ids);
         // Also if nothing was there to delete: whoever deleted it may not have come to this.
         let mut note = None;
@@ -434,9 +465,12 @@ impl<D: Dir> Runs<D> {
         Ok(unreadable)
     }
 
-    /// Is the outcome of this run there?
-    pub(crate) fn has_ended(&self, run: RunId) -> bool {
-        self.dir.stat(&run.file_name()).is_ok()
+    /// Is this run committed, or has it ended? What can't be told is not overwritten either.
+    pub(crate) fn is_decided(&self, run: RunId) -> bool {
+        let is_gone =
+            |dir: &D, name: &str| matches!(dir.stat(name), Err(error) if error.kind == FsErrorKind::NotFound);
+        // In this order: it moves from there to here.
+        !is_gone(&self.unfinished, &Progress::Committed.name(run)) || !is_gone(&self.dir, &run.file_name())
     }
 
     /// Writes the outcome of a run that consumed nothing.

@@ -79,6 +79,22 @@ impl Runtime {
         }
     }
 
+    /// The same component with at least the default limits: what clears up after a call that met a limit
+    /// must not meet it too.
+    pub(crate) fn with_default_limits(&self) -> Runtime {
+        let inner = &self.0;
+        if inner.memory_limit >= DEFAULT_MEMORY_LIMIT && inner.call_timeout >= DEFAULT_CALL_TIMEOUT {
+            return self.clone();
+        }
+        Runtime(Arc::new(Inner {
+            engine: inner.engine.clone(),
+            component: inner.component.clone(),
+            ticker: Ticker::new(&inner.engine),
+            memory_limit: inner.memory_limit.max(DEFAULT_MEMORY_LIMIT),
+            call_timeout: inner.call_timeout.max(DEFAULT_CALL_TIMEOUT),
+        }))
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }

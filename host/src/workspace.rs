@@ -409,9 +409,15 @@ impl Shared {
     /// destructors don't run when it traps, and to everybody else its flag would look like that of a
     /// live owner for as long as this process lives.
     pub(crate) fn abandon(&self, token: &str) {
-        let abandoned = self.call("clear an abandoned lock", None, |store, component| {
-            component.insomnia_consolidation_lock().call_abandon(store, token)
-        });
+        const OPERATION: &str = "clear an abandoned lock";
+        let abandoned = Instance::new(&self.runtime.with_default_limits(), &self.directory)
+            .and_then(|mut instance| {
+                instance.call(|store, component| {
+                    component.insomnia_consolidation_lock().call_abandon(store, token)
+                })
+            })
+            .map_err(|fault| self.report_fault(OPERATION, fault))
+            .and_then(|cleared| cleared.map_err(|error| Error::guest_error(OPERATION, &self.root, error)));
         match abandoned {
             Ok(true) => tracing::warn!(
                 root = %self.root.display(),

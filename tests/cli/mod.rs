@@ -8,7 +8,7 @@ mod list;
 mod lock;
 mod namespace;
 mod output;
-mod process;
+pub(crate) mod process;
 mod race;
 mod run;
 mod sample;

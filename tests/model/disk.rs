@@ -91,7 +91,8 @@ impl Attempts {
     }
 }
 
-/// The visible lock, L.
+/// A file that is, or was, the visible lock: L, or Q, the name that a lock is renamed to before it is
+/// broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lock {
     /// Which file the name stands for: that of the attempt that created it. A write through an open
@@ -114,8 +115,10 @@ pub(super) struct Disk {
     pub(super) flags: Attempts,
     /// Copies of records, on their way to being renamed over the lock.
     pub(super) copies: Attempts,
-    /// The lock.
+    /// The lock, L.
     pub(super) lock: Option<Lock>,
+    /// A lock renamed aside, Q. It may be the same file as L.
+    pub(super) aside: Option<Lock>,
 }
 
 impl Disk {
@@ -124,16 +127,35 @@ impl Disk {
         self.lock.and_then(|lock| lock.record)
     }
 
+    /// The attempt whose record Q carries.
+    pub(super) fn put_aside_of(&self) -> Option<Attempt> {
+        self.aside.and_then(|lock| lock.record)
+    }
+
+    /// Writes in place, through an open file: it shows under every name that the file has by now.
+    pub(super) fn write(&mut self, file: Attempt, record: Option<Attempt>) {
+        for lock in [&mut self.lock, &mut self.aside].into_iter().flatten() {
+            if lock.file == file {
+                lock.record = record;
+            }
+        }
+    }
+
     pub(super) fn is_clean(&self) -> bool {
         *self == Disk::default()
     }
 
     pub(super) fn renamed(&self, to: &Renaming) -> Self {
-        let lock = self.lock.map(|lock| Lock {
+        let lock = |lock: Lock| Lock {
             file: lock.file.renamed(to),
             record: lock.record.map(|record| record.renamed(to)),
-        });
-        Disk { flags: self.flags.renamed(to), copies: self.copies.renamed(to), lock }
+        };
+        Disk {
+            flags: self.flags.renamed(to),
+            copies: self.copies.renamed(to),
+            lock: self.lock.map(lock),
+            aside: self.aside.map(lock),
+        }
     }
 }
 

@@ -35,11 +35,17 @@
 //! follow the protocol the flags alone exclude, and it is not needed. It is there for writers that raise
 //! no flag. Beside one that takes only a free lock, and takes it exclusively, ours excludes with the
 //! second look and does not without. Beside one of the original format, which overwrites a lock that it
-//! judged dead without any exclusion, nothing excludes; what holds is that ours never decides to break a
-//! lock whose owner lives at that moment, so one that is held all the time is always respected. Again
-//! that takes the second look; and of a lock that nobody can read it has to compare the time of its last
-//! change too, because a file that was truncated once more looks as before. The races that remain are
-//! tests here as well.
+//! judged dead without any exclusion, that does not exclude; what holds is that ours never decides to
+//! break a lock whose owner lives at that moment, so one that is held all the time is always respected.
+//! Again that takes the second look; and of a lock that nobody can read it has to compare the time of its
+//! last change too, because a file that was truncated once more looks as before. The races that remain
+//! are tests here as well. With the option to *coexist* they are closed: see [`Coexist`] for its steps and
+//! for what has to be assumed of the original; each step that is left out, and each assumption that is
+//! dropped, is found wrong.
+//!
+//! # A run's commit
+//!
+//! [`run`] is a model of its own: owners that are late at any step, and successors that recover.
 //!
 //! # Bounds
 //!
@@ -52,6 +58,7 @@
 mod disk;
 mod naive;
 mod roster;
+mod run;
 mod world;
 
 use std::thread::available_parallelism;
@@ -60,7 +67,7 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model as _};
 
 use naive::Protocol::{CheckThenWrite, CreateOnly, RenameAsideThenLink, UnlinkThenCreate};
-use roster::{ROSTER, Rules, SecondLook};
+use roster::{Breaks, COEXISTING, Coexist, ROSTER, Rules, SecondLook, Wait};
 use world::{Claim, Model, Protocol, To, Trace};
 
 const OURS: Protocol = Protocol::Roster(ROSTER);
@@ -70,10 +77,14 @@ const SCAN_BEFORE_FLAG: Protocol = Protocol::Roster(Rules { flag_before_scan: fa
 const NO_SECOND_LOOK: Protocol = Protocol::Roster(Rules { second_look: SecondLook::None, ..ROSTER });
 const SECOND_LOOK_AT_CONTENT: Protocol =
     Protocol::Roster(Rules { second_look: SecondLook::Content, ..ROSTER });
+const COEXISTS: Protocol = coexists(COEXISTING.coexist);
+const COEXISTS_WITHOUT_LINKS: Protocol = Protocol::Roster(Rules { links: false, ..COEXISTING });
+/// Does not coexist, beside processes that do.
+const LOOKS_ASIDE: Protocol = coexists(Coexist { looks_aside: true, ..ROSTER.coexist });
 const ORIGINAL: Protocol = Protocol::Naive(CheckThenWrite);
 const CREATES_ONLY: Protocol = Protocol::Naive(CreateOnly);
 
-/// All that is claimed of ours among its own kind.
+/// All that is claimed of ours among its own kind, and of ours that coexists beside an original.
 const CLAIMS: [Claim; 6] = [
     Claim::OneHolder,
     Claim::HolderHasTheLock,
@@ -81,6 +92,18 @@ const CLAIMS: [Claim; 6] = [
     Claim::LivingLeaveNothing,
     Claim::DecidesRightly,
     Claim::ActsRightly,
+];
+
+const fn coexists(coexist: Coexist) -> Protocol {
+    Protocol::Roster(Rules { coexist, ..ROSTER })
+}
+
+/// What is claimed of ours that coexists beside several originals, which race each other.
+const BESIDE_SEVERAL: [Claim; 4] = [
+    Claim::OneHolderUnlessOriginalsRaced,
+    Claim::NewcomerAcquires,
+    Claim::LivingLeaveNothing,
+    Claim::DecidesRightly,
 ];
 
 /// Looks at every state. Panics with the way to one that refutes a claim.
@@ -139,6 +162,12 @@ fn full() {
     assert_holds("3 patient contenders, 3, 2 and 2 rounds", without_faults);
     let beside = [(OURS, 2), (OURS, 2), (ORIGINAL, 3)];
     assert_holds("2 contenders beside an original writer", Model::new(&beside, &[Claim::DecidesRightly]));
+    let coexist = [(COEXISTS, 2), (COEXISTS, 2), (ORIGINAL, 4)];
+    assert_holds("2 contenders that coexist with an original writer", Model::new(&coexist, &CLAIMS));
+    let coexist = [(COEXISTS, 3), (ORIGINAL, 3), (ORIGINAL, 3)];
+    assert_holds("1 contender that coexists with 2 original writers", Model::new(&coexist, &BESIDE_SEVERAL));
+    let among_themselves = Model::new(&[(COEXISTS, 2), (COEXISTS, 2), (COEXISTS, 1)], &CLAIMS);
+    assert_holds("3 contenders that coexist, 2, 2 and 1 rounds", among_themselves);
 }
 
 #[test]
@@ -224,4 +253,149 @@ fn races_with_the_original_remain() {
     assert_found_wrong("the original overwrites", &[(OURS, 1), (ORIGINAL, 1)], Claim::OneHolder);
     // It overwrites a dead owner's lock after our second look at that.
     assert_found_wrong("ours unlinks", &[(OURS, 1), (ORIGINAL, 2)], Claim::ActsRightly);
+}
+
+#[test]
+fn with_coexist_ours_and_the_original_never_overlap() {
+    let beside = [(COEXISTS, 2), (COEXISTS, 1), (ORIGINAL, 3)];
+    assert_holds("coexisting with the original", Model::new(&beside, &CLAIMS));
+    let beside = [(COEXISTS, 2), (ORIGINAL, 2), (ORIGINAL, 2)];
+    assert_holds("coexisting with two originals", Model::new(&beside, &BESIDE_SEVERAL));
+    assert_holds("coexisting among themselves", Model::new(&[(COEXISTS, 2); 2], &CLAIMS));
+}
+
+#[test]
+fn the_model_gets_everywhere_with_coexist() {
+    let everywhere =
+        [To::PutBack, To::PutBackAgain, To::KeepAside, To::DropAside, To::Lose, To::AbandonAside];
+    let contenders = [(COEXISTS, 2), (ORIGINAL, 3)];
+    assert_holds("coexisting", Model::new(&contenders, &everywhere.map(Claim::Gets)));
+}
+
+#[test]
+fn without_a_wait_as_long_as_the_original_takes_coexisting_is_found_wrong() {
+    for wait in [Wait::None, Wait::TooShort, Wait::SinceOpen] {
+        let mutant = coexists(Coexist { wait, ..COEXISTING.coexist });
+        assert_found_wrong(&format!("{wait:?}"), &[(mutant, 1), (ORIGINAL, 1)], Claim::OneHolder);
+    }
+    let mutant = coexists(Coexist { waits_after_a_lost_answer: false, ..COEXISTING.coexist });
+    assert_found_wrong("no wait after a lost answer", &[(mutant, 1), (ORIGINAL, 1)], Claim::OneHolder);
+}
+
+#[test]
+fn coexisting_by_half_is_found_wrong() {
+    let whole = COEXISTING.coexist;
+    let looks_at_content = Breaks::Aside(SecondLook::Content);
+    for (name, mutant) in [
+        ("breaks in place", Coexist { breaks_aside: Breaks::InPlace, ..whole }),
+        ("compares the content alone", Coexist { breaks_aside: looks_at_content, ..whole }),
+        ("never looks at Q", Coexist { looks_aside: false, ..whole }),
+        ("puts back over a new lock", Coexist { puts_back_exclusively: false, ..whole }),
+        ("abandons in place", Coexist { abandons_aside: false, ..whole }),
+    ] {
+        assert_found_wrong(name, &[(coexists(mutant), 2), (ORIGINAL, 2)], Claim::OneHolder);
+    }
+}
+
+#[test]
+fn coexisting_without_hard_links_is_found_wrong() {
+    let contenders = [(COEXISTS_WITHOUT_LINKS, 1), (ORIGINAL, 1)];
+    assert_found_wrong("coexisting without hard links", &contenders, Claim::OneHolder);
+}
+
+#[test]
+fn a_lock_put_aside_is_respected_by_those_who_do_not_coexist() {
+    let claims =
+        [Claim::RespectsAside, Claim::DecidesRightly, Claim::NewcomerAcquires, Claim::LivingLeaveNothing];
+    let contenders = [(LOOKS_ASIDE, 2), (COEXISTS, 1), (ORIGINAL, 2)];
+    assert_holds("beside one that coexists", Model::new(&contenders, &claims));
+    let contenders = [(OURS, 1), (COEXISTS, 1), (ORIGINAL, 2)];
+    assert_found_wrong("never looks at Q", &contenders, Claim::RespectsAside);
+}
+
+/// Looks at every state of a model of runs. Panics with the way to one that refutes a claim.
+fn assert_runs_hold(name: &str, rules: run::Rules, owners: u8, forced: u8, claims: &[run::Claim]) {
+    let started = Instant::now();
+    let threads = available_parallelism().map_or(1, usize::from);
+    let model = run::Model { rules, owners, claims: claims.to_vec(), forced };
+    let checker =
+        model.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
+    println!(
+        "{name}, {owners} owners: {} states, {} steps, {:.1} s",
+        checker.unique_state_count(),
+        checker.state_count(),
+        started.elapsed().as_secs_f64()
+    );
+    for property in checker.model().properties() {
+        let found = checker.discovery(property.name);
+        assert_eq!(
+            found.is_some(),
+            !property.expectation.discovery_is_failure(),
+            "{name}: not true that {}\n{:#?}",
+            property.name,
+            found.map(|path| path.into_actions()).unwrap_or_default()
+        );
+    }
+}
+
+/// Looks for a state that refutes any of the claims.
+fn assert_runs_found_wrong(name: &str, rules: run::Rules) {
+    let model = run::Model { rules, owners: 2, claims: run::CLAIMS.to_vec(), forced: 0 };
+    let checker = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let found = run::CLAIMS.iter().find_map(|claim| Some((claim, checker.discovery(claim.name())?)));
+    let (claim, path) = found.unwrap_or_else(|| panic!("{name}: nothing found against any claim"));
+    println!("{name}: not true that {}\n{:#?}", claim.name(), path.into_actions());
+}
+
+#[test]
+fn what_a_late_owner_may_still_do_is_decided_by_its_ticket() {
+    assert_runs_hold("runs", run::RUN, 2, 0, &run::CLAIMS);
+    let coexisting = run::Rules { takes: run::Takes::LinkCopy, ..run::RUN };
+    assert_runs_hold("runs that coexist", coexisting, 2, 0, &run::CLAIMS);
+    let without_links = run::Rules { takes: run::Takes::RenameCopy, ..run::RUN };
+    assert_runs_hold("runs without hard links", without_links, 2, 0, &run::CLAIMS);
+    assert_runs_hold("runs whose lock is removed by force", run::RUN, 2, 1, &run::CLAIMS);
+}
+
+#[test]
+fn the_model_of_runs_gets_everywhere() {
+    use run::To;
+    let everywhere = [
+        To::LoseToASeal,
+        To::LoseByTheFlag,
+        To::LoseByTheLock,
+        To::BeFinishedByAnother,
+        To::FindADeniedCommit,
+        To::FindADeniedCommitFinished,
+        To::CommitBesideAKeptEntry,
+    ];
+    assert_runs_hold("runs", run::RUN, 2, 0, &everywhere.map(run::Claim::Gets));
+}
+
+#[test]
+fn runs_with_a_part_left_out_are_found_wrong() {
+    use run::{Checks, Closes, Commits, Finishes, RUN, Recovers, Rules};
+    for (name, mutant) in [
+        ("the ticket after the check", Rules { ticket_first: false, ..RUN }),
+        ("a check of the lock alone", Rules { checks: Checks::Lock, ..RUN }),
+        ("no check", Rules { checks: Checks::Nothing, ..RUN }),
+        ("a commit that looks and then writes", Rules { commits: Commits::LookThenWrite, ..RUN }),
+        ("a recovery before the scan", Rules { recovers: Recovers::BeforeTheScan, ..RUN }),
+        ("deletes before the commit", Rules { commit_first: false, ..RUN }),
+        ("a recovery that deletes what is staged", Rules { finishes: Finishes::Listed, ..RUN }),
+        ("one listing", Rules { lists_twice: false, ..RUN }),
+        ("a snapshot that takes what is consumed", Rules { passes_over_consumed: false, ..RUN }),
+        ("a denied commit that is believed", Rules { looks_after_a_denial: false, ..RUN }),
+        ("an outcome looked at before the ticket", Rules { closes: Closes::OutcomeThenTicket, ..RUN }),
+    ] {
+        assert_runs_found_wrong(name, mutant);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn full_runs() {
+    assert_runs_hold("runs", run::RUN, 3, 0, &run::CLAIMS);
+    let without_links = run::Rules { takes: run::Takes::RenameCopy, ..run::RUN };
+    assert_runs_hold("runs without hard links", without_links, 3, 0, &run::CLAIMS);
 }

@@ -51,6 +51,16 @@ impl Step {
         matches!(self, Step::Hold | Step::Remove)
     }
 
+    /// Has it looked at the lock, and will write on the strength of that?
+    pub(super) fn has_looked(self) -> bool {
+        matches!(self, Step::Judge { .. }) || self.decided() && !self.holds()
+    }
+
+    /// Has it decided to take the lock in place, or taken it?
+    pub(super) fn decided(self) -> bool {
+        self.holds() || matches!(self, Step::Open | Step::Write { .. })
+    }
+
     pub(super) fn renamed(self, to: &Renaming) -> Self {
         match self {
             Step::Judge { read } => Step::Judge { read: read.renamed(to) },
@@ -112,14 +122,12 @@ impl Step {
                 return world::Step::Idle;
             }
             Step::Open => {
-                let lock = world.disk.lock.get_or_insert(Lock::of(me));
-                lock.record = None;
-                Step::Write { file: lock.file }
+                let Lock { file, .. } = *world.disk.lock.get_or_insert(Lock::of(me));
+                world.disk.write(file, None);
+                Step::Write { file }
             }
             Step::Write { file } => {
-                if let Some(lock) = world.disk.lock.as_mut().filter(|lock| lock.file == file) {
-                    lock.record = Some(me);
-                }
+                world.disk.write(file, Some(me));
                 Step::Hold
             }
             Step::Hold => Step::Remove,

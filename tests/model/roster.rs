@@ -2,10 +2,11 @@
 //! numbers are those of the protocol's description in the guest's `lock` module.
 
 use super::disk::{Attempt, Attempts, Lock, Renaming};
+use super::naive;
 use super::world::{self, Choice, World};
 
 /// The protocol and what can be taken away from it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
     /// Step 1 comes before step 2.
     pub(super) flag_before_scan: bool,
@@ -17,6 +18,47 @@ pub(super) struct Rules {
     /// waits for as long as it takes. Without, everybody may go or stay, as a superset of what any
     /// order of the names and any waiting time lead to.
     pub(super) patient: bool,
+    /// What is done for the sake of writers of the original format.
+    pub(super) coexist: Coexist,
+}
+
+/// The option to coexist with writers of the original format, part by part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Coexist {
+    /// Step 3 begins with a look at Q: what a crash left there may be the lock of one who lives.
+    pub(super) looks_aside: bool,
+    /// A lock is not unlinked in its place but renamed to Q, and what was got is looked at.
+    pub(super) breaks_aside: Breaks,
+    /// An attempt that is abandoned takes its lock down in the same way.
+    pub(super) abandons_aside: bool,
+    /// What came to Q and should not have is linked back, and not renamed back over what is there.
+    pub(super) puts_back_exclusively: bool,
+    /// A lock that was taken is looked at once more, after a wait, before it is held.
+    pub(super) wait: Wait,
+    /// Also a lock that was taken without an answer.
+    pub(super) waits_after_a_lost_answer: bool,
+}
+
+/// How a lock is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Breaks {
+    /// It is unlinked.
+    InPlace,
+    /// It is renamed to Q. That is compared with what was judged.
+    Aside(SecondLook),
+}
+
+/// The wait between taking the lock and holding it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// There is none, and no further look at the lock.
+    None,
+    /// It ends at any time.
+    TooShort,
+    /// Originals that had opened the lock when it was taken have written it by its end.
+    SinceOpen,
+    /// Originals that had looked at the lock when it was taken have given up or written it by its end.
+    SinceLook,
 }
 
 /// What is compared, right before a lock is unlinked, with the lock that was judged.
@@ -30,9 +72,35 @@ pub(super) enum SecondLook {
     None,
 }
 
-/// The protocol as it is.
-pub(super) const ROSTER: Rules =
-    Rules { flag_before_scan: true, second_look: SecondLook::ContentAndAge, links: true, patient: false };
+/// The protocol as it is, with the option to coexist off. Nobody renames a lock to Q there, and the look
+/// at that place is left out.
+pub(super) const ROSTER: Rules = Rules {
+    flag_before_scan: true,
+    second_look: SecondLook::ContentAndAge,
+    links: true,
+    patient: false,
+    coexist: Coexist {
+        looks_aside: false,
+        breaks_aside: Breaks::InPlace,
+        abandons_aside: false,
+        puts_back_exclusively: true,
+        wait: Wait::None,
+        waits_after_a_lost_answer: true,
+    },
+};
+
+/// The protocol with the option to coexist.
+pub(super) const COEXISTING: Rules = Rules {
+    coexist: Coexist {
+        looks_aside: true,
+        breaks_aside: Breaks::Aside(SecondLook::ContentAndAge),
+        abandons_aside: true,
+        puts_back_exclusively: true,
+        wait: Wait::SinceLook,
+        waits_after_a_lost_answer: true,
+    },
+    ..ROSTER
+};
 
 /// What a contender is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,8 +121,16 @@ pub(super) enum Step {
     Sweep { copies: Attempts, live: bool, ahead: bool },
     /// 2: others live. Scan again, or lower the flag.
     Meet { ahead: bool },
+    /// 3: look at Q.
+    LookAside,
+    /// 3: judge the owner that was read there.
+    JudgeAside { read: Option<Attempt> },
     /// 3: link the flag as the lock.
     Link,
+    /// 3: give those who looked at the lock before it was taken the time to write theirs over it.
+    Wait { awaited: Attempts },
+    /// 3: make sure that the lock is still the own one.
+    Check,
     /// 4: read the lock.
     ReadLock,
     /// 4: judge the owner that was read.
@@ -63,6 +139,16 @@ pub(super) enum Step {
     ReadLockAgain { judged: Option<Attempt> },
     /// 4: unlink the lock. `of_living`: it was another's, who lives, when that was decided.
     UnlinkLock { of_living: bool },
+    /// 4: rename the lock to Q.
+    SetAside { judged: Option<Attempt>, of_living: bool },
+    /// 4, abandon: read Q, which should be what was judged, or the own lock.
+    ReadAside { expected: Option<Attempt>, abandons: bool },
+    /// 3, 4, abandon: unlink Q.
+    DropAside { abandons: bool },
+    /// 3, 4, abandon: it is the lock of one who lives, or just another one. Link it back.
+    PutBack,
+    /// 3, 4, abandon: unlink Q, which is the lock again.
+    DropPutBack,
     /// 3 without hard links: make sure that there is no lock.
     FindNoLock,
     /// 3 without hard links: write a copy of the record.
@@ -84,6 +170,8 @@ pub(super) enum Step {
     Abandon,
     /// Abandon: unlink the lock.
     AbandonLock,
+    /// Abandon: rename the lock to Q.
+    AbandonAside,
     /// Abandon: remove the copy.
     AbandonCopy,
     /// Lower the flag.
@@ -94,6 +182,10 @@ impl Rules {
     /// The first step of an attempt.
     pub(super) fn first(self) -> Step {
         if self.flag_before_scan { Step::CreateFlag } else { Step::List }
+    }
+
+    fn links_back(&self) -> bool {
+        self.links && self.coexist.puts_back_exclusively
     }
 }
 
@@ -110,9 +202,12 @@ impl Step {
         )
     }
 
-    /// Has the attempt yet to be abandoned if this step fails or traps?
+    /// Has the attempt to be abandoned, or once more, if this step fails or traps?
     pub(super) fn can_fail(self) -> bool {
-        !matches!(self, Step::Abandon | Step::AbandonLock | Step::AbandonCopy | Step::LowerFlag)
+        !matches!(
+            self,
+            Step::Abandon | Step::AbandonLock | Step::AbandonAside | Step::AbandonCopy | Step::LowerFlag
+        )
     }
 
     pub(super) fn renamed(self, to: &Renaming) -> Self {
@@ -129,9 +224,17 @@ impl Step {
                 ahead,
             },
             Step::Sweep { copies, live, ahead } => Step::Sweep { copies: copies.renamed(to), live, ahead },
+            Step::JudgeAside { read } => Step::JudgeAside { read: read.map(|read| read.renamed(to)) },
+            Step::Wait { awaited } => Step::Wait { awaited: awaited.renamed(to) },
             Step::JudgeLock { read } => Step::JudgeLock { read: read.map(|read| read.renamed(to)) },
             Step::ReadLockAgain { judged } => {
                 Step::ReadLockAgain { judged: judged.map(|judged| judged.renamed(to)) }
+            }
+            Step::SetAside { judged, of_living } => {
+                Step::SetAside { judged: judged.map(|judged| judged.renamed(to)), of_living }
+            }
+            Step::ReadAside { expected, abandons } => {
+                Step::ReadAside { expected: expected.map(|expected| expected.renamed(to)), abandons }
             }
             other => other,
         }
@@ -157,9 +260,21 @@ impl Step {
             Step::Meet { .. } => "waits",
             Step::Link if choice == Choice::LoseAnswer => "links, and the answer is lost",
             Step::Link => "links",
-            Step::ReadLock => "reads the lock",
-            Step::JudgeLock { read: Some(owner) } => return format!("judges {}", name(owner)),
+            Step::LookAside | Step::ReadAside { .. } => "reads Q",
+            Step::Wait { .. } => "has waited",
+            Step::ReadLock | Step::Check => "reads the lock",
+            Step::JudgeLock { read: Some(owner) } | Step::JudgeAside { read: Some(owner) } => {
+                return format!("judges {}", name(owner));
+            }
             Step::JudgeLock { read: None } => "finds the lock old and unreadable",
+            Step::JudgeAside { read: None } => "finds Q old and unreadable",
+            Step::SetAside { .. } if choice == Choice::LoseAnswer => {
+                "renames the lock to Q, and the answer is lost"
+            }
+            Step::SetAside { .. } | Step::AbandonAside => "renames the lock to Q",
+            Step::DropAside { .. } | Step::DropPutBack => "unlinks Q",
+            Step::PutBack if choice == Choice::LoseAnswer => "links Q back, and the answer is lost",
+            Step::PutBack => "puts Q back",
             Step::ReadLockAgain { .. } => "reads the lock again",
             Step::UnlinkLock { .. } => "unlinks the lock",
             Step::WriteCopy => "writes a copy",
@@ -200,6 +315,15 @@ impl Step {
                 add(Choice::Go);
                 add(Choice::LoseAnswer);
             }
+            Step::PutBack if world.disk.lock.is_none() && rules.links_back() => {
+                add(Choice::Go);
+                add(Choice::LoseAnswer);
+            }
+            Step::SetAside { .. } if world.disk.lock.is_some() => {
+                add(Choice::Go);
+                add(Choice::LoseAnswer);
+            }
+            Step::Wait { awaited } if !world.originals_in(in_window(rules)).and(awaited).is_empty() => {}
             Step::Hold => {
                 add(Choice::Go);
                 add(Choice::Rewrite);
@@ -217,6 +341,17 @@ impl Step {
             }
             (Step::WriteFlag, _) if rules.flag_before_scan => Step::List,
             (Step::WriteFlag, _) => Step::Link,
+            (Step::LookAside, _) => match world.disk.aside {
+                None => again(rules),
+                Some(lock) if world.is_being_written(lock) => Step::PutBack,
+                Some(lock) => Step::JudgeAside { read: lock.record },
+            },
+            // A record that can be read is not written any more: who has Q open for writing opened it
+            // as the lock, and truncated it by that. It needs no second look.
+            (Step::JudgeAside { read }, _) if read.is_some_and(|owner| world.alive.is(owner)) => {
+                Step::PutBack
+            }
+            (Step::JudgeAside { .. }, _) => Step::DropAside { abandons: false },
             (Step::List, _) => Step::ListToEnd { begun: world.disk.flags.without(me) },
             (Step::ListToEnd { .. }, Choice::See(rest)) => {
                 scanned(rules, rest, world.disk.copies.without(me), false, false)
@@ -245,12 +380,21 @@ impl Step {
             (Step::Link, _) if world.disk.lock.is_some() => Step::ReadLock,
             (Step::Link, _) => {
                 world.disk.lock = Some(Lock::of(me));
-                if choice == Choice::LoseAnswer { Step::ReadLock } else { Step::Hold }
+                if choice == Choice::LoseAnswer { Step::ReadLock } else { taken(rules, world) }
             }
+            (Step::Wait { .. }, _) => Step::Check,
+            (Step::Check, _) if world.disk.locked_by() == Some(me) => Step::Hold,
+            (Step::Check, _) => Step::LowerFlag,
             (Step::ReadLock, _) => match world.disk.lock {
                 None if rules.links => Step::Link,
                 None => Step::FindNoLock,
-                Some(lock) if lock.record == Some(me) => Step::Hold,
+                Some(lock) if lock.record == Some(me) => {
+                    if rules.coexist.waits_after_a_lost_answer {
+                        taken(rules, world)
+                    } else {
+                        Step::Hold
+                    }
+                }
                 // What can't be read is stale when it has not changed for a grace time, in which a
                 // writer that lives is taken to get from truncating a file to writing it.
                 Some(_) if world.lock_is_being_written() => Step::LowerFlag,
@@ -260,7 +404,7 @@ impl Step {
                 if read.is_some_and(|owner| world.alive.is(owner)) {
                     Step::LowerFlag
                 } else if rules.second_look == SecondLook::None {
-                    decided(world)
+                    decided(rules, world, read)
                 } else {
                     Step::ReadLockAgain { judged: read }
                 }
@@ -269,7 +413,7 @@ impl Step {
                 let same = world.disk.lock.is_some_and(|lock| lock.record == judged);
                 let touched = rules.second_look == SecondLook::ContentAndAge && world.lock_is_being_written();
                 match judged {
-                    _ if same && !touched => decided(world),
+                    _ if same && !touched => decided(rules, world, judged),
                     Some(_) => again(rules),
                     None => Step::LowerFlag,
                 }
@@ -277,6 +421,51 @@ impl Step {
             (Step::UnlinkLock { .. }, _) => {
                 world.disk.lock = None;
                 again(rules)
+            }
+            (Step::SetAside { .. }, _) if world.disk.lock.is_none() => alone(rules),
+            (Step::SetAside { judged, .. }, _) => {
+                world.disk.aside = world.disk.lock.take();
+                let answer = Step::ReadAside { expected: judged, abandons: false };
+                if choice == Choice::LoseAnswer { alone(rules) } else { answer }
+            }
+            // Whatever the answer: Q is looked at.
+            (Step::AbandonAside, _) => {
+                if world.disk.lock.is_some() {
+                    world.disk.aside = world.disk.lock.take();
+                }
+                Step::ReadAside { expected: Some(me), abandons: true }
+            }
+            (Step::ReadAside { .. }, _) if world.disk.aside.is_none() => abandoned(world, me),
+            (Step::ReadAside { expected, abandons }, _) => {
+                let lock = world.disk.aside.expect("nobody but the one who is alone touches Q");
+                let touched = rules.coexist.breaks_aside == Breaks::Aside(SecondLook::ContentAndAge)
+                    && world.is_being_written(lock);
+                if lock.record == expected && !touched { Step::DropAside { abandons } } else { Step::PutBack }
+            }
+            (Step::DropAside { abandons }, _) => {
+                world.disk.aside = None;
+                if abandons { abandoned(world, me) } else { again(rules) }
+            }
+            (Step::PutBack, _) if !rules.links_back() => {
+                world.disk.lock = world.disk.aside.take();
+                Step::LowerFlag
+            }
+            (Step::PutBack, _) => {
+                let back = world.disk.aside.expect("nobody but the one who is alone touches Q");
+                match world.disk.lock {
+                    None => {
+                        world.disk.lock = Some(back);
+                        if choice == Choice::LoseAnswer { Step::LowerFlag } else { Step::DropPutBack }
+                    }
+                    // It was put back before.
+                    Some(lock) if lock.record.is_some() && lock.record == back.record => Step::DropPutBack,
+                    // A new lock came to its place. This one stays where it is until its owner is dead.
+                    Some(_) => Step::LowerFlag,
+                }
+            }
+            (Step::DropPutBack, _) => {
+                world.disk.aside = None;
+                Step::LowerFlag
             }
             (Step::FindNoLock, _) if world.disk.lock.is_none() => Step::WriteCopy,
             (Step::FindNoLock, _) => again(rules),
@@ -287,7 +476,7 @@ impl Step {
             (Step::RenameCopy, _) => {
                 world.disk.copies = world.disk.copies.without(me);
                 world.disk.lock = Some(Lock::of(me));
-                Step::Hold
+                taken(rules, world)
             }
             (Step::Hold, Choice::Rewrite) => Step::CheckBeforeRewrite,
             (Step::Hold, _) => Step::CheckBeforeRelease,
@@ -299,7 +488,15 @@ impl Step {
             }
             (Step::CheckBeforeRelease, _) if world.disk.locked_by() == Some(me) => Step::Release,
             (Step::CheckBeforeRelease, _) => Step::LowerFlag,
-            (Step::Abandon, _) if world.disk.locked_by() == Some(me) => Step::AbandonLock,
+            (Step::Abandon, _) if world.disk.locked_by() == Some(me) => {
+                if rules.coexist.abandons_aside {
+                    Step::AbandonAside
+                } else {
+                    Step::AbandonLock
+                }
+            }
+            // Taken down by half before.
+            (Step::Abandon, _) if world.disk.put_aside_of() == Some(me) => Step::DropAside { abandons: true },
             (Step::Abandon, _) => abandoned(world, me),
             (Step::AbandonLock, _) => {
                 world.disk.lock = None;
@@ -336,7 +533,29 @@ fn scanned(rules: Rules, rest: Attempts, copies: Attempts, live: bool, ahead: bo
     } else if !rules.flag_before_scan {
         Step::CreateFlag
     } else {
-        again(rules)
+        alone(rules)
+    }
+}
+
+/// Step 3: nobody else who follows the protocol goes on before our flag is lowered.
+fn alone(rules: Rules) -> Step {
+    if rules.coexist.looks_aside { Step::LookAside } else { again(rules) }
+}
+
+/// The lock is linked, or renamed to its place.
+fn taken(rules: Rules, world: &World) -> Step {
+    match rules.coexist.wait {
+        Wait::None => Step::Hold,
+        Wait::TooShort => Step::Check,
+        Wait::SinceOpen | Wait::SinceLook => Step::Wait { awaited: world.originals_in(in_window(rules)) },
+    }
+}
+
+/// Is an original that is about to do this waited for?
+fn in_window(rules: Rules) -> fn(naive::Step) -> bool {
+    match rules.coexist.wait {
+        Wait::SinceLook => naive::Step::has_looked,
+        _ => |step| matches!(step, naive::Step::Write { .. }),
     }
 }
 
@@ -351,6 +570,10 @@ fn abandoned(world: &World, me: Attempt) -> Step {
 }
 
 /// The lock is to be unlinked. Is that right at this moment?
-fn decided(world: &World) -> Step {
-    Step::UnlinkLock { of_living: world.lock_is_of_living() }
+fn decided(rules: Rules, world: &World, judged: Option<Attempt>) -> Step {
+    let of_living = world.lock_is_of_living();
+    match rules.coexist.breaks_aside {
+        Breaks::InPlace => Step::UnlinkLock { of_living },
+        Breaks::Aside(_) => Step::SetAside { judged, of_living },
+    }
 }

@@ -10,7 +10,7 @@ use super::disk::{Alive, Attempt, Attempts, CONTENDERS, Disk, Lock, Renaming};
 use super::{naive, roster};
 
 /// What a contender follows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Roster(roster::Rules),
     Naive(naive::Protocol),
@@ -95,6 +95,8 @@ pub(super) struct World {
     contenders: [Contender; CONTENDERS],
     /// Has anybody acquired the lock? Noted in models of patient contenders only.
     acquired: bool,
+    /// Did two originals that live go for the lock at one time? Noted in models of several only.
+    originals_raced: bool,
     /// Which contender of the first state each is. For people; two states that differ in nothing else
     /// are one.
     names: Renaming,
@@ -102,7 +104,7 @@ pub(super) struct World {
 
 impl World {
     fn compared(&self) -> impl Eq + Hash + '_ {
-        (&self.disk, &self.alive, &self.contenders, self.acquired)
+        (&self.disk, &self.alive, &self.contenders, self.acquired, self.originals_raced)
     }
 
     /// The attempt that a contender is in.
@@ -111,16 +113,42 @@ impl World {
         (step != Step::Idle).then(|| Attempt::new(contender, begun - 1))
     }
 
-    /// Is somebody between truncating the lock and writing it?
-    pub(super) fn lock_is_being_written(&self) -> bool {
-        let Some(Lock { file, record: None }) = self.disk.lock else { return false };
+    /// Is somebody between truncating this file and writing it?
+    pub(super) fn is_being_written(&self, lock: Lock) -> bool {
+        let Lock { file, record: None } = lock else { return false };
         let write = Step::Naive(naive::Step::Write { file });
         self.contenders.iter().any(|contender| contender.step == write)
     }
 
+    pub(super) fn lock_is_being_written(&self) -> bool {
+        self.disk.lock.is_some_and(|lock| self.is_being_written(lock))
+    }
+
     /// Would it be wrong to unlink the lock?
     pub(super) fn lock_is_of_living(&self) -> bool {
-        self.disk.locked_by().map_or_else(|| self.lock_is_being_written(), |owner| self.alive.is(owner))
+        self.disk.lock.is_some_and(|lock| self.is_of_living(lock))
+    }
+
+    fn is_of_living(&self, lock: Lock) -> bool {
+        lock.record.map_or_else(|| self.is_being_written(lock), |owner| self.alive.is(owner))
+    }
+
+    /// Would it be wrong to unlink Q? It may be a second name of the lock.
+    fn aside_is_needed(&self) -> bool {
+        let Some(aside) = self.disk.aside else { return false };
+        let lives = |owner: Attempt| self.attempt(owner.contender()) == Some(owner);
+        self.disk.lock.is_none_or(|lock| lock.file != aside.file)
+            && aside.record.map_or_else(|| self.is_being_written(aside), lives)
+    }
+
+    /// The attempts, of those without a roster, that are about to do such a step.
+    pub(super) fn originals_in(&self, condition: fn(naive::Step) -> bool) -> Attempts {
+        (0..CONTENDERS).fold(Attempts::default(), |set, contender| {
+            match (self.contenders[contender].step, self.attempt(contender)) {
+                (Step::Naive(step), Some(attempt)) if condition(step) => set.with(attempt),
+                _ => set,
+            }
+        })
     }
 
     fn crash(&mut self, contender: usize) {
@@ -130,7 +158,13 @@ impl World {
     }
 
     fn does(&self, step: roster::Step) -> bool {
-        self.contenders.iter().any(|contender| contender.step == Step::Roster(step))
+        self.any(|other| other == step)
+    }
+
+    fn any(&self, condition: impl Fn(roster::Step) -> bool) -> bool {
+        self.contenders
+            .iter()
+            .any(|contender| matches!(contender.step, Step::Roster(step) if condition(step)))
     }
 
     fn holders(&self) -> usize {
@@ -167,12 +201,17 @@ impl Hash for World {
 pub(super) enum Claim {
     /// No two contenders that live hold the lock.
     OneHolder,
-    /// The lock of a contender that holds it is on the disk.
+    /// As long as no two originals went for the lock at one time, which is their own race, no two
+    /// contenders that live hold it.
+    OneHolderUnlessOriginalsRaced,
+    /// The lock of a contender that holds it is on the disk; that of an original at least as Q.
     HolderHasTheLock,
+    /// Nobody with a roster holds the lock while that of an original that holds it is Q.
+    RespectsAside,
     /// If every contender ended at this moment, a newcomer would acquire, and after its release there
     /// would be neither a lock nor a flag nor a copy.
     NewcomerAcquires,
-    /// A contender that lives has a lock, a flag or a copy on the disk in an attempt only.
+    /// A contender with a roster that lives has a lock, a flag or a copy on the disk in an attempt only.
     LivingLeaveNothing,
     /// When a contender decides to break the lock, the lock at that moment is not that of one who lives.
     DecidesRightly,
@@ -196,12 +235,20 @@ pub(super) enum To {
     AbandonLock,
     Rewrite,
     TrustALockAfterALostAnswer,
+    PutBack,
+    PutBackAgain,
+    KeepAside,
+    DropAside,
+    Lose,
+    AbandonAside,
 }
 
 impl Claim {
     pub(super) fn name(self) -> &'static str {
         match self {
             Claim::OneHolder => "no two live processes hold",
+            Claim::OneHolderUnlessOriginalsRaced => "no two live processes hold unless originals raced",
+            Claim::RespectsAside => "nobody takes the lock of an original that was put aside",
             Claim::HolderHasTheLock => "the lock of a live holder is on the disk",
             Claim::NewcomerAcquires => "a lone newcomer acquires, and leaves nothing",
             Claim::LivingLeaveNothing => "the living leave nothing behind",
@@ -215,6 +262,12 @@ impl Claim {
             Claim::Gets(To::AbandonLock) => "a dropped instance's lock is unlinked",
             Claim::Gets(To::Rewrite) => "a lock is rewritten",
             Claim::Gets(To::TrustALockAfterALostAnswer) => "the own lock is found after a lost answer",
+            Claim::Gets(To::PutBack) => "a lock is put back",
+            Claim::Gets(To::PutBackAgain) => "a lock that was put back is still aside",
+            Claim::Gets(To::KeepAside) => "a lock is put back and another stands in its place",
+            Claim::Gets(To::DropAside) => "a lock put aside is unlinked",
+            Claim::Gets(To::Lose) => "a lock is overwritten before it is held",
+            Claim::Gets(To::AbandonAside) => "a dropped instance's lock is put aside",
         }
     }
 
@@ -224,11 +277,24 @@ impl Claim {
             Claim::HolderHasTheLock => Model::holders_have_the_lock,
             Claim::NewcomerAcquires => Model::newcomer_acquires,
             Claim::LivingLeaveNothing => Model::living_leave_nothing,
-            Claim::DecidesRightly => |_, world| !world.does(roster::Step::UnlinkLock { of_living: true }),
+            Claim::OneHolderUnlessOriginalsRaced => |_, world| world.originals_raced || world.holders() <= 1,
+            Claim::RespectsAside => |_, world| {
+                let holds = |owner: Attempt| {
+                    world.attempt(owner.contender()) == Some(owner)
+                        && world.contenders[owner.contender()].step.holds()
+                };
+                !world.any(roster::Step::holds) || !world.disk.put_aside_of().is_some_and(holds)
+            },
+            Claim::DecidesRightly => |_, world| {
+                !world.any(|step| {
+                    use roster::Step::{SetAside, UnlinkLock};
+                    matches!(step, UnlinkLock { of_living: true } | SetAside { of_living: true, .. })
+                })
+            },
             Claim::ActsRightly => |_, world| {
-                let breaks =
-                    [false, true].iter().any(|&of_living| world.does(roster::Step::UnlinkLock { of_living }));
-                !breaks || !world.lock_is_of_living()
+                let unlinks = world.any(|step| matches!(step, roster::Step::UnlinkLock { .. }));
+                let drops = world.does(roster::Step::DropAside { abandons: false });
+                !(unlinks && world.lock_is_of_living()) && !(drops && world.aside_is_needed())
             },
             Claim::NotEverybodyRefused => |model, world| !model.all_are_through(world) || world.acquired,
             Claim::Gets(to) => return Property::sometimes(self.name(), to.condition()),
@@ -242,14 +308,27 @@ impl To {
         match self {
             To::Hold => |_, world| world.holders() > 0,
             To::Meet => |_, world| world.does(roster::Step::Meet { ahead: false }),
-            To::UnlinkFlag => |_, world| {
-                world
-                    .contenders
-                    .iter()
-                    .any(|contender| matches!(contender.step, Step::Roster(roster::Step::UnlinkFlag { .. })))
-            },
+            To::UnlinkFlag => |_, world| world.any(|step| matches!(step, roster::Step::UnlinkFlag { .. })),
             To::UnlinkLock => |_, world| world.does(roster::Step::UnlinkLock { of_living: false }),
             To::AbandonLock => |_, world| world.does(roster::Step::AbandonLock),
+            To::PutBack => |_, world| world.does(roster::Step::PutBack) && world.disk.lock.is_none(),
+            To::PutBackAgain => |_, world| {
+                world.does(roster::Step::PutBack)
+                    && world.disk.lock.is_some_and(|lock| lock.record.is_some())
+                    && world.disk.lock == world.disk.aside
+            },
+            To::KeepAside => |_, world| {
+                world.does(roster::Step::PutBack)
+                    && world.disk.lock.is_some_and(|lock| Some(lock) != world.disk.aside)
+            },
+            To::DropAside => |_, world| world.does(roster::Step::DropAside { abandons: false }),
+            To::Lose => |_, world| {
+                (0..CONTENDERS).any(|contender| {
+                    world.contenders[contender].step == Step::Roster(roster::Step::Check)
+                        && world.disk.locked_by() != world.attempt(contender)
+                })
+            },
+            To::AbandonAside => |_, world| world.does(roster::Step::AbandonAside),
             To::Rewrite => |_, world| world.does(roster::Step::RenameRecord),
             To::TrustALockAfterALostAnswer => |_, world| {
                 (0..CONTENDERS).any(|contender| {
@@ -285,6 +364,10 @@ impl Model {
         self.contenders
             .iter()
             .any(|(protocol, _)| matches!(protocol, Protocol::Roster(rules) if rules.patient))
+    }
+
+    fn originals(&self) -> usize {
+        self.contenders.iter().filter(|(protocol, _)| matches!(protocol, Protocol::Naive(_))).count()
     }
 
     fn rounds(&self, contender: usize) -> u8 {
@@ -331,6 +414,8 @@ impl Model {
         };
         world.contenders[contender].step = after;
         world.acquired |= self.are_patient() && after.holds();
+        world.originals_raced |=
+            self.originals() > 1 && world.originals_in(naive::Step::decided).iter().count() > 1;
     }
 
     /// One state for all that differ in nothing but which contender is which. With patient contenders
@@ -370,10 +455,7 @@ impl Model {
     fn are_alike(&self, one: usize, other: usize) -> bool {
         match (self.contenders.get(one), self.contenders.get(other)) {
             (None, None) => true,
-            (Some((Protocol::Roster(_), rounds)), Some((Protocol::Roster(_), others))) => rounds == others,
-            (Some((Protocol::Naive(one), rounds)), Some((Protocol::Naive(other), others))) => {
-                one == other && rounds == others
-            }
+            (Some(one), Some(other)) => one == other,
             _ => false,
         }
     }
@@ -386,17 +468,20 @@ impl Model {
 
     fn holders_have_the_lock(&self, world: &World) -> bool {
         (0..CONTENDERS).all(|contender| {
-            !world.contenders[contender].step.holds() || world.disk.locked_by() == world.attempt(contender)
+            let (step, holder) = (world.contenders[contender].step, world.attempt(contender));
+            !step.holds()
+                || world.disk.locked_by() == holder
+                || matches!(step, Step::Naive(_)) && world.disk.put_aside_of() == holder
         })
     }
 
     fn living_leave_nothing(&self, world: &World) -> bool {
         let Disk { flags, copies, .. } = world.disk;
-        flags
-            .or(copies)
-            .iter()
-            .chain(world.disk.locked_by())
-            .all(|left| !world.alive.is(left) || world.attempt(left.contender()) == Some(left))
+        let (lock, aside) = (world.disk.locked_by(), world.disk.put_aside_of());
+        flags.or(copies).iter().chain(lock).chain(aside).all(|left| {
+            let original = matches!(self.contenders[left.contender()].0, Protocol::Naive(_));
+            original || !world.alive.is(left) || world.attempt(left.contender()) == Some(left)
+        })
     }
 
     fn newcomer_acquires(&self, world: &World) -> bool {
@@ -435,6 +520,7 @@ impl stateright::Model for Model {
             alive: Alive::default(),
             contenders: [Contender { step: Step::Idle, begun: 0 }; CONTENDERS],
             acquired: false,
+            originals_raced: false,
             names: std::array::from_fn(|contender| contender),
         }]
     }
@@ -506,6 +592,13 @@ impl World {
             .map(|holder| self.name(holder))
             .collect::<Vec<_>>()
             .join(" ");
-        format!("lock: {lock:<14} flags: {:<24} holding: {holders}", names(self.disk.flags))
+        let aside = match self.disk.aside {
+            None => String::new(),
+            Some(lock) => {
+                let owner = lock.record.map_or("unreadable".into(), |owner| self.name(owner));
+                format!(" Q: {owner}")
+            }
+        };
+        format!("lock: {lock:<14} flags: {:<24} holding: {holders}{aside}", names(self.disk.flags))
     }
 }

@@ -1,5 +1,6 @@
 //! The rules, natively: no component, no sandbox, no processes but those of a test's own world.
 
+mod coexist;
 mod durable;
 mod entry;
 mod fs;

@@ -2,6 +2,7 @@
 //! processes ([`system`]) and a directory that fails on demand ([`faulty`]).
 
 pub(crate) mod faulty;
+pub(crate) mod original;
 pub(crate) mod system;
 
 use consolidation_guest::layout::{EntryId, LOCK, OWNERS, STAGING};

@@ -67,6 +67,12 @@ impl World {
         self.state().processes.remove(&pid);
     }
 
+    /// Does a process with this id run?
+    pub(crate) fn lives(&self, pid: u32) -> bool {
+        let state = self.state();
+        state.processes.get(&pid).is_some_and(|evidence| evidence.state == ProcessState::Running)
+    }
+
     /// There is a process group with this id, or no longer.
     pub(crate) fn set_group(&self, pgid: u32, alive: bool) {
         if alive {

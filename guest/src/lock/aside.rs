@@ -11,7 +11,7 @@
 use super::look::{Carried, Found, Place, carries_at, is_still, read_lock};
 use super::refusal::refusal;
 use super::{Takeover, unlink_lock};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, FsErrorKind, Kind, Time};
 use crate::layout::{ASIDE, ASIDE_PATH, LOCK, LOCK_PATH, Token};
 
@@ -73,7 +73,7 @@ pub(super) fn put_back<D: Dir>(staging: &D) -> Result<()> {
 /// Step 3a: ends what somebody who put a lock aside has left. Returns what was removed.
 ///
 /// # Errors
-/// [`ErrorCode::InUse`](crate::error::ErrorCode::InUse): its owner lives, or may live.
+/// [`ErrorCode::InUse`]: its owner lives, or may live.
 pub(super) fn settle<D: Dir>(
     staging: &D,
     look: impl FnOnce() -> Result<Found>,
@@ -91,14 +91,15 @@ pub(super) fn settle<D: Dir>(
         Found::Stale(holder, _) => Some(Takeover::Stale(holder.owner, holder.reason)),
         Found::Unreadable { ref reason, ref content, modified, .. } => {
             if !waited(content, modified)? {
-                put_back(staging)?;
+                let _ = put_back(staging);
                 return Err(refusal(found));
             }
             Some(Takeover::Unreadable(reason.clone(), super::look::excerpt(content)))
         }
         Found::NotAFile(_) => return Err(refusal(found)),
         Found::Held(_) | Found::Unknown(_) => {
-            put_back(staging)?;
+            // If that fails (there may be no hard links) it stays aside, where it counts as well.
+            let _ = put_back(staging);
             return Err(refusal(found));
         }
     };
@@ -109,27 +110,41 @@ pub(super) fn settle<D: Dir>(
 /// Removes the lock if it carries this token, of an attempt or an owner that is given up. Within the time
 /// in which a lock settles a writer of the original format may write over it at any moment, so it is put
 /// aside first where that can be undone. True if there was one.
+///
+/// The caller lowers its flag after this, and not if it fails: while the flag stands nobody else puts back
+/// what stands aside.
 pub(super) fn take_down<D: Dir>(staging: &D, token: Token) -> Result<bool> {
+    /// Somebody may put back what stands aside at that moment, if the flag was removed by others.
+    const TRIES: u32 = 8;
     let mut found = false;
-    if carries_at(staging, Place::Lock, token)? == Carried::Ours {
+    for _ in 0..TRIES {
+        let mut put_aside = false;
+        if carries_at(staging, Place::Lock, token)? == Carried::Ours {
+            match staging.rename(LOCK, staging, ASIDE) {
+                Ok(()) => put_aside = true,
+                Err(error) if error.kind == FsErrorKind::NotFound => {}
+                // The rename is a courtesy to others.
+                Err(_) => unlink_lock(staging)?,
+            }
+        }
+        match carries_at(staging, Place::Aside, token)? {
+            Carried::Ours => {
+                unlink_aside(staging)?;
+                return Ok(true);
+            }
+            // It was overwritten by one of the original format. If it can't be put back it counts there.
+            Carried::Other if put_aside => drop(put_back(staging)),
+            // What stands aside and was not put there just now is not ours to touch.
+            Carried::Other | Carried::Nothing => {}
+        }
+        found |= put_aside;
+        if carries_at(staging, Place::Lock, token)? != Carried::Ours {
+            return Ok(found);
+        }
         found = true;
-        match staging.rename(LOCK, staging, ASIDE) {
-            Ok(()) => {}
-            Err(error) if error.kind == FsErrorKind::NotFound => {}
-            // The rename is a courtesy to others.
-            Err(_) => unlink_lock(staging)?,
-        }
     }
-    match carries_at(staging, Place::Aside, token)? {
-        Carried::Ours => {
-            unlink_aside(staging)?;
-            found = true;
-        }
-        // What stands aside and was not put there just now is not ours to touch.
-        Carried::Other if found => put_back(staging)?,
-        Carried::Other | Carried::Nothing => {}
-    }
-    Ok(found)
+    let message = format!("the lock {LOCK_PATH} is put back again and again while it is being removed");
+    Err(Error::new(ErrorCode::Io, message).at(LOCK_PATH))
 }
 
 pub(super) fn unlink_aside<D: Dir>(staging: &D) -> Result<()> {

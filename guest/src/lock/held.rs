@@ -8,7 +8,7 @@ use super::{Held, ReleaseReport, besides, unlink_lock};
 use crate::durable::{Durability, replace, sync_names};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind};
-use crate::layout::{EntryId, LOCK, LOCK_PATH, STAGING, Token, clip, owners_path};
+use crate::layout::{EntryId, FlagName, LOCK, LOCK_PATH, STAGING, Token, clip, owners_path};
 use crate::outcome::{Ending, Outcome};
 use crate::record::LockRecord;
 use crate::runs::{Committed, Deleted, Recovered, delete_entries};
@@ -55,6 +55,7 @@ impl<D: Dir, S: System> Held<D, S> {
             (self.record.consumed_ids, self.record.run_id) = (earlier, earlier_run);
         } else {
             self.run = run;
+            self.ended &= run.is_none();
         }
         rewritten
     }
@@ -143,6 +144,11 @@ impl<D: Dir, S: System> Held<D, S> {
     /// entries are deleted.
     pub fn release_with_cleanup(mut self) -> Result<ReleaseReport> {
         if self.consumed.is_empty() && !self.committed {
+            // A run that has ended under this lock stays ended, whatever became of the lock since.
+            if self.ended && carries(&self.staging, self.flag.token)? != Carried::Ours {
+                lower(&self.owners, &self.flag)?;
+                return Ok(ReleaseReport { lost: true, ..ReleaseReport::default() });
+            }
             self.check_ours()?;
             self.remove()?;
             return Ok(ReleaseReport::default());
@@ -181,17 +187,22 @@ impl<D: Dir, S: System> Held<D, S> {
         let most = usize::try_from(max_entries).unwrap_or(usize::MAX).min(self.consumed.len());
         let rest = self.consumed.split_off(most);
         let batch = std::mem::replace(&mut self.consumed, rest);
-        let Deleted { removed, missing, failed } = delete_entries(&self.staging, batch);
-        self.undeleted |= !failed.is_empty();
+        let deleted = delete_entries(&self.staging, batch);
+        self.undeleted |= !deleted.failed.is_empty();
+        self.unreported.add(deleted);
         if self.consumed.is_empty() {
             self.end_run()?;
         }
+        let Deleted { removed, missing, failed } = std::mem::take(&mut self.unreported);
         Ok(ReleaseReport { removed, missing, failed, left: self.consumed.len() as u64, lost: false })
     }
 
     /// From here on the entries are consumed, whatever happens.
     fn commit(&mut self) -> Result<()> {
         let Some(run) = self.run.filter(|_| !self.committed) else { return Ok(()) };
+        if self.sealed {
+            return Err(lost(owner_on_disk(&self.staging)));
+        }
         let owner = self.record.owner();
         let ended_at = self.system.now();
         let outcome = Outcome::new(run, Ending::Consolidated, owner, ended_at, self.consumed.clone());
@@ -200,15 +211,15 @@ impl<D: Dir, S: System> Held<D, S> {
                 self.committed = true;
                 Ok(())
             }
-            Committed::Sealed => Err(lost(owner_on_disk(&self.staging))),
+            Committed::Sealed => {
+                self.sealed = true;
+                Err(lost(owner_on_disk(&self.staging)))
+            }
         }
     }
 
     /// All of the entries were deleted, or tried to.
     fn end_run(&mut self) -> Result<()> {
-        let run = self.run.take();
-        let undeleted = std::mem::take(&mut self.undeleted);
-        self.committed = false;
         if self.durability == Durability::Full {
             // Before the run ends: entries that come back after a crash of the machine would be
             // consumed again by a run that knows nothing of this one.
@@ -221,9 +232,10 @@ impl<D: Dir, S: System> Held<D, S> {
                 error
             })?;
         }
-        if let Some(run) = run.filter(|_| !undeleted) {
+        if let Some(run) = self.run.take().filter(|_| !self.undeleted) {
             self.runs.end(run);
         }
+        (self.committed, self.undeleted, self.ended) = (false, false, true);
         self.runs.remove_old(self.system.now());
         Ok(())
     }
@@ -263,33 +275,15 @@ impl<D: Dir, S: System> Held<D, S> {
     }
 
     /// L first, then F: in between there is a contender that no longer contends, which costs others a
-    /// moment. The other way round there would be a lock whose holder nobody sees in the roster.
+    /// moment. The other way round there would be a lock whose holder nobody sees in the roster. For the
+    /// same reason F stands when L could not be removed.
     fn remove(&self) -> Result<()> {
-        let removed = unlink_lock(&self.staging);
-        let lowered = lower(&self.owners, &self.flag);
-        match removed {
-            Ok(()) => lowered,
-            Err(error) => Err(besides(error, lowered)),
-        }
+        unlink_lock(&self.staging)?;
+        lower(&self.owners, &self.flag)
     }
 
-    /// Is the lock ours, and do others see that in the roster? Who judges us dead removes the flag first.
     fn still_ours(&self) -> Result<()> {
-        match self.owners.stat(self.flag.as_str()) {
-            Ok(_) => {}
-            Err(error) if error.kind == FsErrorKind::NotFound => {
-                return Err(flag_lost(&self.flag, owner_on_disk(&self.staging)));
-            }
-            Err(error) => {
-                let path = owners_path(self.flag.as_str());
-                return Err(Error::io("look at the owner flag", path, &error));
-            }
-        }
-        match carries(&self.staging, self.flag.token)? {
-            Carried::Ours => Ok(()),
-            Carried::Other => Err(lost(owner_on_disk(&self.staging))),
-            Carried::Nothing => Err(lost(None)),
-        }
+        still_ours(&self.staging, &self.owners, &self.flag)
     }
 
     fn rewrite(&self, temporary: EntryId) -> Result<()> {
@@ -334,6 +328,22 @@ impl<D: Dir, S: System> Workspace<D, S> {
     pub fn record_command_group(&self, held: &mut Held<D, S>, group: Option<u32>) -> Result<()> {
         let start = group.map(|group| clip(&self.system.inspect(group).start).to_owned());
         held.record_command_group(group, start.filter(|start| !start.is_empty()), self.new_id())
+    }
+}
+
+/// Is the lock ours, and do others see that in the roster? Who judges us dead removes the flag first.
+pub(super) fn still_ours<D: Dir>(staging: &D, owners: &D, flag: &FlagName) -> Result<()> {
+    match owners.stat(flag.as_str()) {
+        Ok(_) => {}
+        Err(error) if error.kind == FsErrorKind::NotFound => {
+            return Err(flag_lost(flag, owner_on_disk(staging)));
+        }
+        Err(error) => return Err(Error::io("look at the owner flag", owners_path(flag.as_str()), &error)),
+    }
+    match carries(staging, flag.token)? {
+        Carried::Ours => Ok(()),
+        Carried::Other => Err(lost(owner_on_disk(staging))),
+        Carried::Nothing => Err(lost(None)),
     }
 }
 

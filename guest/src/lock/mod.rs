@@ -48,11 +48,12 @@ use crate::layout::{
 };
 use crate::outcome::EndedBy;
 use crate::record::LockRecord;
-use crate::runs::{Recovered, Runs};
+use crate::runs::{Deleted, Recovered, Runs};
 use crate::system::{Identity, System};
 use crate::workspace::{Workspace, open_or_create};
 use aside::take_down;
 use attempt::{Attempt, Taken};
+use held::still_ours;
 use look::{Carried, Found, Place, carries, excerpt, look, read_record};
 use refusal::not_a_file;
 use roster::{Roster, lower, remove_flag_file, roster};
@@ -148,6 +149,12 @@ pub struct Held<D, S> {
     committed: bool,
     /// Some of its entries could not be deleted.
     undeleted: bool,
+    /// What was deleted by a call that failed afterwards.
+    unreported: Deleted,
+    /// A successor sealed the run: it must not be committed any more, also by another ticket.
+    sealed: bool,
+    /// A run has ended under this lock, and no other has begun.
+    ended: bool,
     durability: Durability,
     recovered: Vec<Recovered>,
 }
@@ -194,7 +201,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
         };
         let by = EndedBy { pid: me.pid, pod_name: options.pod_name.clone() };
         let taken = attempt.contend(&record).and_then(|Taken { took_over, dead }| {
-            let recovered = self.recover(&runs, &staging, dead.as_ref(), &by, options.durability)?;
+            let still_ours = || {
+                still_ours(&staging, &owners, &flag)
+                    .map_err(|error| Error { code: ErrorCode::InUse, ..error })
+            };
+            let recovered =
+                self.recover(&runs, &staging, dead.as_ref(), &by, options.durability, still_ours)?;
             Ok((took_over, recovered))
         });
         let (took_over, recovered) = match taken {
@@ -212,6 +224,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
             run: None,
             committed: false,
             undeleted: false,
+            unreported: Deleted::default(),
+            sealed: false,
+            ended: false,
             durability: options.durability,
             recovered,
         };
@@ -307,14 +322,17 @@ impl<D: Dir, S: System> Workspace<D, S> {
 /// the lock and the copy are looked for.
 pub(super) fn retreat<D: Dir>(staging: &D, owners: &D, flag: &FlagName, error: Error) -> Error {
     let mut error = error;
+    let mut is_down = true;
     if error.code != ErrorCode::InUse {
         let lock = take_down(staging, flag.token).map(drop);
+        is_down = lock.is_ok();
         error = besides(besides(error, lock), remove_flag_file(owners, &flag.publish_name()));
     }
-    let lowered = lower(owners, flag);
-    if lowered.is_err() {
-        // A flag that stands keeps everybody out for as long as its process lives, which is worse than
-        // to be refused. The host sees to it.
+    // The flag goes last: without it others would take a lock of ours that still stands for another's.
+    let lowered = if is_down { lower(owners, flag) } else { Ok(()) };
+    if !is_down || lowered.is_err() {
+        // What stands keeps everybody out for as long as its process lives, which is worse than to be
+        // refused. The host sees to it.
         error.code = ErrorCode::Io;
     }
     besides(error, lowered)

@@ -1,0 +1,111 @@
+//! Late owners: a process that holds the lock is stopped for longer than its lease, another one that can't
+//! probe it takes over, and at any step of that the first one goes on. Whatever it was about to do, no
+//! entry is lost, none is committed twice, and nothing is deleted that was not committed.
+
+use super::beginnings::{ELSEWHERE, ENTRIES, HERE, LEASE, NO_LINKS, alone};
+use super::contender::{How, Ran, consolidate, newcomer};
+use super::disk::Quirks;
+use super::in_full;
+use super::schedule::{Calm, Event, Random, Script};
+use super::world::{Act, Actor, Process, State, run};
+use consolidation_guest::error::ErrorCode;
+
+/// For how long the owner is stopped: a little longer than its lease.
+const STOPPED: Event = Event::Pause((LEASE + 1) * 1_000);
+
+fn how(process: &Process) -> How {
+    // One deletes its entries one by one.
+    How { lease_seconds: Some(LEASE), chunk: u32::from(process.actor() == 0), ..How::default() }
+}
+
+fn owner(process: &Process) {
+    match consolidate(process, &how(process)) {
+        Ok(_) => {}
+        Err(error) if matches!(error.code, ErrorCode::LockLost | ErrorCode::InUse) => {}
+        // Its flag was removed while it was about to link it.
+        Err(error) if error.code == ErrorCode::NotFound => {}
+        Err(error) => process.with(|state| state.ledger.violated(format!("the late owner: {error}"))),
+    }
+}
+
+/// Comes when the lease of the owner has run out, and not much later.
+fn successor(process: &Process) {
+    process.work(LEASE * 1_000 + 500);
+    for _ in 0..3 * LEASE {
+        match consolidate(process, &how(process)) {
+            Ok(Ran::Consolidated(_)) => return,
+            Ok(ran) => {
+                process.with(|state| state.ledger.violated(format!("the successor's run is {ran:?}")));
+            }
+            // The late owner has overwritten the lock, or is faster than the successor.
+            Err(error) if matches!(error.code, ErrorCode::LockLost | ErrorCode::InUse) => {}
+            Err(error) => process.with(|state| state.ledger.violated(format!("the successor: {error}"))),
+        }
+        process.work(1_000);
+    }
+    process.with(|state| state.ledger.violated("the successor never gets the lock".into()));
+}
+
+/// One schedule, and then a newcomer. How many steps it took.
+fn schedule(begun: &State, events: &[(usize, Event)]) -> Result<usize, String> {
+    let act = |namespace: u32, life: fn(&Process)| -> Act<'_> {
+        Box::new(move |actor: &Actor| {
+            let _ = actor.live(namespace, life);
+        })
+    };
+    let before = begun.ledger.counts.steps;
+    let told = |failure| format!("{events:?}: {failure}");
+    let mut state = run(begun.clone(), Script::of(events), vec![act(HERE, owner), act(ELSEWHERE, successor)])
+        .map_err(told)?;
+    let steps = state.ledger.counts.steps - before;
+    state.kill_all();
+    alone(state, Calm, ELSEWHERE, |process| newcomer(process, LEASE + 10)).map_err(told)?;
+    Ok(steps)
+}
+
+/// The owner is stopped at each of its steps, and goes on at each step of the successor; and some of the
+/// schedules in which the successor goes on in between, or one of the two is killed.
+fn schedules(begun: &State, samples: usize) -> Result<usize, String> {
+    let mut random = Random::new(begun.ledger.counts.steps as u64);
+    let before = begun.ledger.counts.steps;
+    let alone = alone(begun.clone(), Calm, HERE, owner)?.ledger.counts.steps - before;
+    let stride = if in_full() { 1 } else { 2 };
+    let mut count = 0;
+    let mut triples = Vec::new();
+    for stopped in 0..alone {
+        let steps = schedule(begun, &[(stopped, STOPPED)])?;
+        for goes_on in (stopped + 1..steps).filter(|goes_on| (stopped + goes_on) % stride == 0) {
+            let events = [(stopped, STOPPED), (goes_on, Event::Turn(0))];
+            let steps = schedule(begun, &events)?;
+            count += 1;
+            for _ in 0..2 {
+                let later = goes_on + 1 + random.below(steps.saturating_sub(goes_on).max(2) - 1);
+                let event = random.one_of(&[Event::Turn(1), Event::Turn(1), Event::Kill]);
+                triples.push([events[0], events[1], (later, event)]);
+            }
+        }
+    }
+    for _ in 0..samples.min(triples.len()) {
+        schedule(begun, &triples.swap_remove(random.below(triples.len())))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn assert_all(name: &str, quirks: Quirks, samples: usize) {
+    let begun = ENTRIES.1(State::new(quirks, 3));
+    match schedules(&begun, samples) {
+        Ok(count) => println!("{name}: {count} schedules"),
+        Err(failure) => panic!("{name}: {failure}"),
+    }
+}
+
+#[test]
+fn a_late_owner_goes_on_at_any_step_of_its_successor() {
+    assert_all("with links", Quirks::NONE, if in_full() { 100_000 } else { 1_000 });
+}
+
+#[test]
+fn a_late_owner_goes_on_at_any_step_of_its_successor_without_hard_links() {
+    assert_all("without links", NO_LINKS, if in_full() { 100_000 } else { 1_000 });
+}
