@@ -24,17 +24,27 @@ fn help_names_the_subcommands_and_the_exit_codes() {
       list    List the staged entries, oldest first
       status  Show what is staged, what is unusable and who holds the lock
       run     Run a command once over everything that is staged; entries go when it exits 0
+      log     Show past runs, the newest first: how each ended, when, by whom, and what it took
+      doctor  Name what is left over or out of order, and remove it with --fix
       unlock  Remove a stale lock
       help    Print this message or the help of the given subcommand(s)
 
     Options:
-          --root <DIR>  The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default: .]
-          --json        Print one JSON document on standard output instead of text
-      -h, --help        Print help
-      -V, --version     Print version
+          --root <DIR>        The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
+                              .]
+          --json              Print one JSON document on standard output instead of text
+          --durability <HOW>  What must survive a crash of the machine: `full`, what a command reports
+                              as done; `none`, nothing (for tests, and for file systems in memory) [env:
+                              CONSOLIDATION_DURABILITY=] [default: full]
+          --coexist           Other programs write this lock too, without exclusion: take it only after
+                              it has stood for 100 ms, and look twice before a stale one is removed. All
+                              who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
+      -h, --help              Print help
+      -V, --version           Print version
 
     Exit codes:
        0  done, also when there was nothing to do (it says so)
+       1  `doctor` found something that is left
        2  wrong usage
       65  bad input: a payload or an entry is not usable; nothing was staged
       70  the consolidator failed; its entries stay staged
@@ -59,6 +69,13 @@ fn help_of_stage() {
           --segment <ID>        Segment (session) id for payloads without a `source`
           --json                Print one JSON document on standard output instead of text
           --range <START..END>  Range in the segment for payloads without a `source`, for example 0..17
+          --durability <HOW>    What must survive a crash of the machine: `full`, what a command reports
+                                as done; `none`, nothing (for tests, and for file systems in memory)
+                                [env: CONSOLIDATION_DURABILITY=] [default: full]
+          --coexist             Other programs write this lock too, without exclusion: take it only
+                                after it has stood for 100 ms, and look twice before a stale one is
+                                removed. All who use this workspace must set it [env:
+                                CONSOLIDATION_COEXIST=]
       -h, --help                Print help
     ");
 }
@@ -71,9 +88,16 @@ fn help_of_list() {
     Usage: consolidate list [OPTIONS]
 
     Options:
-          --root <DIR>  The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default: .]
-          --json        Print one JSON document on standard output instead of text
-      -h, --help        Print help
+          --root <DIR>        The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
+                              .]
+          --json              Print one JSON document on standard output instead of text
+          --durability <HOW>  What must survive a crash of the machine: `full`, what a command reports
+                              as done; `none`, nothing (for tests, and for file systems in memory) [env:
+                              CONSOLIDATION_DURABILITY=] [default: full]
+          --coexist           Other programs write this lock too, without exclusion: take it only after
+                              it has stood for 100 ms, and look twice before a stale one is removed. All
+                              who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
+      -h, --help              Print help
     ");
 }
 
@@ -85,9 +109,16 @@ fn help_of_status() {
     Usage: consolidate status [OPTIONS]
 
     Options:
-          --root <DIR>  The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default: .]
-          --json        Print one JSON document on standard output instead of text
-      -h, --help        Print help
+          --root <DIR>        The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
+                              .]
+          --json              Print one JSON document on standard output instead of text
+          --durability <HOW>  What must survive a crash of the machine: `full`, what a command reports
+                              as done; `none`, nothing (for tests, and for file systems in memory) [env:
+                              CONSOLIDATION_DURABILITY=] [default: full]
+          --coexist           Other programs write this lock too, without exclusion: take it only after
+                              it has stood for 100 ms, and look twice before a stale one is removed. All
+                              who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
+      -h, --help              Print help
     ");
 }
 
@@ -102,26 +133,32 @@ fn help_of_run() {
       <CMD>...  The command that consolidates, and its arguments
 
     Options:
-          --pod <NAME>       Name of this pod in the lock; the host name if left out [env:
-                             CONSOLIDATION_POD=]
-          --root <DIR>       The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
-                             .]
-          --json             Print one JSON document on standard output instead of text
-          --wait <SECONDS>   Wait so long for the lock; without it a lock in use is an error at once
-                             [default: 0]
-          --lease <SECONDS>  After how many seconds without a sign of life of this process those who
-                             can't look at it (in another container or on another machine) may take the
-                             lock over; 0: never [default: 60]
-          --max-entries <N>  Take at most so many entries; the rest waits for the next run
-          --max-bytes <B>    Take entries of at most so many bytes, but at least one; the rest waits
-      -h, --help             Print help
+          --pod <NAME>        Name of this pod in the lock; the host name if left out [env:
+                              CONSOLIDATION_POD=]
+          --root <DIR>        The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
+                              .]
+          --json              Print one JSON document on standard output instead of text
+          --wait <SECONDS>    Wait so long for the lock; without it a lock in use is an error at once
+                              [default: 0]
+          --durability <HOW>  What must survive a crash of the machine: `full`, what a command reports
+                              as done; `none`, nothing (for tests, and for file systems in memory) [env:
+                              CONSOLIDATION_DURABILITY=] [default: full]
+          --lease <SECONDS>   After how many seconds without a sign of life of this process those who
+                              can't look at it (in another container or on another machine) may take the
+                              lock over; 0: never [default: 60]
+          --coexist           Other programs write this lock too, without exclusion: take it only after
+                              it has stood for 100 ms, and look twice before a stale one is removed. All
+                              who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
+          --max-entries <N>   Take at most so many entries; the rest waits for the next run
+          --max-bytes <B>     Take entries of at most so many bytes, but at least one; the rest waits
+      -h, --help              Print help
 
     CMD gets the entries as JSON Lines on standard input, oldest first:
     {"id": ..., "source": ..., ...}. Exit status 0 says that it has dealt with all of them, also if
-    it did not read them all: they are deleted. Any other status, or a signal, keeps them: the next
-    run gets them again. So does a crash at any moment, also one between the command's end and the
-    deletes; CMD must bear to see an entry twice. SIGINT, SIGTERM and SIGHUP are passed on to CMD; a
-    second one kills it.
+    it did not read them all: they are consumed and deleted. Any other status, or a signal, keeps them:
+    the next run gets them again. So does a crash while CMD runs, or just after it, before its success
+    is on the disk: CMD must bear to see an entry twice. SIGINT, SIGTERM and SIGHUP are passed on to
+    CMD; a second one kills it.
     "#);
 }
 
@@ -133,11 +170,19 @@ fn help_of_unlock() {
     Usage: consolidate unlock [OPTIONS]
 
     Options:
-          --force       Remove the lock whoever holds it, dead, alive or unknown: make sure that it does
-                        not run
-          --root <DIR>  The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default: .]
-          --json        Print one JSON document on standard output instead of text
-      -h, --help        Print help
+          --force             Remove the lock whoever holds it, dead, alive or unknown: make sure that
+                              it does not run
+          --root <DIR>        The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
+                              .]
+          --json              Print one JSON document on standard output instead of text
+          --reason <TEXT>     Why, for the log
+          --durability <HOW>  What must survive a crash of the machine: `full`, what a command reports
+                              as done; `none`, nothing (for tests, and for file systems in memory) [env:
+                              CONSOLIDATION_DURABILITY=] [default: full]
+          --coexist           Other programs write this lock too, without exclusion: take it only after
+                              it has stood for 100 ms, and look twice before a stale one is removed. All
+                              who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
+      -h, --help              Print help
     ");
 }
 
@@ -355,7 +400,7 @@ fn message_names_the_root_as_the_host_sees_it() {
     let workspace = TestWorkspace::new();
     fs::write(workspace.staging(), "a file").expect("a file");
     let ran = workspace.consolidate(["list"]).run().exits(74);
-    assert_snapshot!(tidy(&ran.err, &workspace), @"consolidate: cannot take a snapshot in <root>: cannot open the staging directory _staging: another kind of file stands there; it was not followed and not touched: move it away");
+    assert_snapshot!(tidy(&ran.err, &workspace), @"consolidate: cannot take a snapshot in <root>: cannot open the directory _staging: another kind of file stands there; it was not followed and not touched: move it away");
 }
 
 #[test]

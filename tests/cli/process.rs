@@ -49,7 +49,14 @@ impl Program {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let mark = format!("{}.{}.", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let mut command = Command::new(program);
-        for name in ["CONSOLIDATION_ROOT", "CONSOLIDATION_POD", "CONSOLIDATION_LOG", "COLUMNS"] {
+        for name in [
+            "CONSOLIDATION_ROOT",
+            "CONSOLIDATION_POD",
+            "CONSOLIDATION_LOG",
+            "CONSOLIDATION_DURABILITY",
+            "CONSOLIDATION_COEXIST",
+            "COLUMNS",
+        ] {
             command.env_remove(name);
         }
         command.env(MARK, &mark);

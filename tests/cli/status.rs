@@ -73,6 +73,7 @@ fn document_of_a_status() {
     assert_snapshot!(tidy(&text, &workspace), @r#"
     {
       "bytes": 59,
+      "consumed_not_deleted": 0,
       "entries": 1,
       "lock": {
         "consumed_count": 0,

@@ -195,11 +195,15 @@ fn record_that_does_not_fit_leaves_the_earlier_one() {
         assert_eq!(record.command_group, None);
         assert!(!lock.is_lost());
         drop(snapshot);
-        // A release needs no space, and deletes what the record on disk says.
-        assert_eq!(lock.release_with_cleanup().expect("it is released").removed, 1);
-        assert_eq!(workspace.list().expect("listed"), ids[1..]);
+        // There is no space for the outcome of the run, and without it nothing is deleted.
+        refused(lock.release_with_cleanup(), ErrorCode::NoSpace);
+        assert_eq!(workspace.list().expect("listed"), ids);
         assert_eq!(names(&mounted.root().join("_staging/.owners")), [] as [String; 0]);
         drop(filler);
+        let lock = workspace.acquire(POD).expect("the lock is free");
+        lock.record_consumed(&ids[..1]).expect("there is space");
+        assert_eq!(lock.release_with_cleanup().expect("it is released").removed, 1);
+        assert_eq!(workspace.list().expect("listed"), ids[1..]);
     }
 }
 

@@ -354,6 +354,9 @@ fn what_a_late_owner_may_still_do_is_decided_by_its_ticket() {
     assert_runs_hold("runs that coexist", coexisting, 2, 0, &run::CLAIMS);
     let without_links = run::Rules { takes: run::Takes::RenameCopy, ..run::RUN };
     assert_runs_hold("runs without hard links", without_links, 2, 0, &run::CLAIMS);
+    for checks in [run::Checks::Flag, run::Checks::LockThenFlag] {
+        assert_runs_hold("the flag counts", run::Rules { checks, ..run::RUN }, 2, 0, &run::CLAIMS);
+    }
     assert_runs_hold("runs whose lock is removed by force", run::RUN, 2, 1, &run::CLAIMS);
 }
 

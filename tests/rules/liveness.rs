@@ -123,10 +123,25 @@ fn probe_alone_decides_where_it_can_whatever_the_lease() {
 }
 
 #[test]
-fn owner_of_an_earlier_boot_of_the_same_machine_is_dead() {
-    assert_eq!(verdict_between(scope("m", "b1", "n"), scope("m", "b2", "n")), Dead);
-    assert_eq!(verdict_between(scope("m", "b1", "n1"), scope("m", "b2", "n2")), Dead);
-    assert_eq!(verdict_between(scope("m.local", "b-1", "n"), scope("m.local", "b-2", "n")), Dead);
+fn owner_of_an_earlier_boot_is_dead_once_its_lease_has_run_out_and_at_once_without_one() {
+    for (one, other) in [
+        (scope("m", "b1", "n"), scope("m", "b2", "n")),
+        (scope("m", "b1", "n1"), scope("m", "b2", "n2")),
+        (scope("m.local", "b-1", "n"), scope("m.local", "b-2", "n")),
+    ] {
+        // It may be a copy of this machine, on which the owner lives.
+        assert_eq!(verdict_between(one.clone(), other.clone()), Unknown);
+        let (owner, here) = (World::in_scope(one).start(OWNER), World::in_scope(other).start(1));
+        let mut record = record_of(&owner);
+        assert_eq!(judge(&record, &here, RENEWED.plus_seconds(LEASE)), Unknown);
+        assert_eq!(judge(&record, &here, RENEWED.plus_seconds(LEASE + 1)), Dead);
+        record.lease_seconds = None;
+        assert_eq!(judge(&record, &here, RENEWED), Dead);
+        for (seconds, verdict) in [(Some(LEASE), Unknown), (None, Dead)] {
+            let lease = Lease { seconds, renewed: Some(RENEWED), now: Some(RENEWED) };
+            assert_eq!(answer(&judge_flag(&flag_of(&owner), &here.me, &here, || lease)), verdict);
+        }
+    }
 }
 
 #[test]
@@ -240,6 +255,7 @@ fn command_group_of_another_scope_means_nothing_here() {
     judge_world.set_group(77, true);
     let mut record = record_of(&World::in_scope(scope("m", "b1", "n")).start(OWNER));
     record.command_group = Some(77);
+    record.lease_seconds = None;
     assert_eq!(judge(&record, &judge_world.start(1), RENEWED), Dead);
     let mut record = record_of(&World::in_scope(scope("m3", "b3", "n")).start(OWNER));
     record.command_group = Some(77);

@@ -145,10 +145,14 @@ fn flag_is_raised_whole_before_the_others_are_looked_at_and_lowered_last() {
         [
             "CreateDir _staging".into(),
             format!("CreateDir _staging/{OWNERS}"),
+            "CreateDir runs".into(),
+            "CreateDir runs/.unfinished".into(),
             format!("Create {flag}"),
             format!("Write {flag}"),
             format!("List _staging/{OWNERS}"),
             format!("Link {flag}"),
+            "List runs/.unfinished".into(),
+            "List runs/.unfinished".into(),
         ]
     );
     faults.become_(|_, _| Fault::Pass);
@@ -166,7 +170,7 @@ fn entries_are_not_listed_for_the_lock() {
     held.release_with_cleanup().expect("released");
     let listed: Vec<String> =
         faults.calls().into_iter().filter(|call| call.op == Op::List).map(|call| call.path).collect();
-    assert_eq!(listed, [format!("_staging/{OWNERS}")]);
+    assert_eq!(listed, [&format!("_staging/{OWNERS}"), "runs/.unfinished", "runs/.unfinished"]);
 }
 
 #[test]
@@ -609,13 +613,16 @@ fn container_that_restarts_in_a_new_namespace_gets_its_lock_back_after_the_lease
 }
 
 #[test]
-fn lock_of_an_earlier_boot_is_taken_over_at_once() {
+fn lock_of_an_earlier_boot_is_taken_over_once_its_lease_has_run_out() {
     let workspace = TestWorkspace::new();
     let before = World::in_scope(scope("machine1", "boot1", "4026531836"));
     let after = World::in_scope(scope("machine1", "boot2", "4026531836"));
     drop(take(&workspace, &before.start(OWN), "pod-a"));
     // Something else has the process id now.
     after.start(OWN);
+    refused(&workspace, &after.start(OTHER), OWN, "pod-a");
+    set_age(&workspace.lock(), 61);
+    set_age(&workspace.owner(&workspace.owners()[0]), 61);
     let (held, took_over) = acquire(&workspace, &after.start(OTHER), "pod-b").expect("taken over");
     assert!(stale_owner(took_over).2.contains("restarted"));
     held.release_only(None).expect("released");
@@ -1041,12 +1048,24 @@ fn entries_go_before_the_lock_and_the_lock_before_the_flag() {
     let (mut held, _) = pod.acquire(&options("pod-a")).expect("held");
     pod.record_consumed(&mut held, vec![id]).expect("rewritten");
     let flag = format!("_staging/{OWNERS}/{}", workspace.owners()[0]);
+    let run = held.record().run_id.clone().expect("a run has begun");
     faults.become_(|_, _| Fault::Pass);
     held.release_with_cleanup().expect("released");
+    let ticket = format!("runs/.unfinished/{run}");
     assert_eq!(
         faults.changes(),
         [
+            "SyncNames .".into(),
+            "SyncNames runs".into(),
+            format!("Unlink {ticket}.open"),
+            format!("Create {ticket}.open"),
+            format!("Write {ticket}.open"),
+            format!("Sync {ticket}.open"),
+            format!("Rename {ticket}.open -> {ticket}.committed"),
+            "SyncNames runs/.unfinished".into(),
             format!("Unlink _staging/{}", id.file_name()),
+            "SyncNames _staging".into(),
+            format!("Rename {ticket}.committed -> runs/{run}.json"),
             format!("Unlink {LOCK_PATH}"),
             format!("Unlink {flag}")
         ]

@@ -7,8 +7,9 @@ use super::contender::{How, Ran, consolidate, newcomer};
 use super::disk::Quirks;
 use super::in_full;
 use super::schedule::{Calm, Event, Random, Script};
-use super::world::{Act, Actor, Process, State, run};
+use super::world::{Act, Actor, Life, Process, State, run};
 use consolidation_guest::error::ErrorCode;
+use consolidation_guest::lock::Status;
 
 /// For how long the owner is stopped: a little longer than its lease.
 const STOPPED: Event = Event::Pause((LEASE + 1) * 1_000);
@@ -108,4 +109,34 @@ fn a_late_owner_goes_on_at_any_step_of_its_successor() {
 #[test]
 fn a_late_owner_goes_on_at_any_step_of_its_successor_without_hard_links() {
     assert_all("without links", NO_LINKS, if in_full() { 100_000 } else { 1_000 });
+}
+
+/// For as long as a holder renews its lease, nobody takes over from it, nor takes its lock for a dead
+/// one's.
+#[test]
+fn a_holder_that_renews_its_lease_is_respected() {
+    for quirks in [Quirks::NONE, NO_LINKS] {
+        let holder = |process: &Process| {
+            let third = LEASE * 1_000 / 3;
+            let how = How { lease_seconds: Some(LEASE), work_ms: third, renewals: 12, ..How::default() };
+            let ran = consolidate(process, &how);
+            assert!(matches!(ran, Ok(Ran::Consolidated(3))), "{ran:?}");
+        };
+        let contender = |process: &Process| {
+            process.work(10);
+            for _ in 0..LEASE {
+                process.work(4_000);
+                let status = process.workspace().lock_status();
+                assert!(matches!(status, Ok(Status::Unknown(_))), "{status:?}");
+                let ran = consolidate(process, &how(process)).map_err(|error| error.code);
+                assert_eq!(ran, Err(ErrorCode::InUse));
+            }
+        };
+        let begun = ENTRIES.1(State::new(quirks, 3));
+        let acts: Vec<Act<'_>> = vec![
+            Box::new(move |actor| assert!(matches!(actor.live(HERE, holder), Life::Ended(())))),
+            Box::new(move |actor| assert!(matches!(actor.live(ELSEWHERE, contender), Life::Ended(())))),
+        ];
+        run(begun, Calm, acts).unwrap_or_else(|failure| panic!("{failure}"));
+    }
 }

@@ -44,7 +44,7 @@ impl Hold {
 }
 
 /// How often something happened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) steps: usize,
     pub(super) acquired: usize,

@@ -42,21 +42,7 @@ fn owner_lives(process: &Process, staging: &SimDir, name: &str) -> FsResult<Opti
 
 /// Writes a file like `std::fs::write`: over what is there, and in place.
 fn overwrite(staging: &SimDir, name: &str, content: &str) -> FsResult<()> {
-    let file = loop {
-        match staging.open_for_update(name) {
-            Ok(file) => {
-                file.truncate()?;
-                break file;
-            }
-            Err(error) if error.kind == FsErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        match staging.create(name) {
-            Err(error) if error.kind == FsErrorKind::Exists => {}
-            created => break created?,
-        }
-    };
-    file.write(content.as_bytes(), 0).map(drop)
+    staging.open_truncated(name)?.write(content.as_bytes(), 0).map(drop)
 }
 
 /// Holds what it takes for the lock, and removes it.
@@ -77,6 +63,14 @@ pub(super) fn create_only(process: &Process) {
         hold(process, &staging)
     };
     let _ = take();
+}
+
+/// The same twice, by two processes.
+pub(super) fn create_twice(process: &Process) {
+    create_only(process);
+    if process.is_first_of_actor() {
+        process.exit();
+    }
 }
 
 /// The original: looks at the lock and writes its own, whatever happens in between.

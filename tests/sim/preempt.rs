@@ -1,11 +1,11 @@
-//! Two contenders and the schedules in which the turn changes at most twice. Most races need no more than
+//! Two contenders and the schedules in which the turn changes once or twice: most races need no more than
 //! that. Of those with two changes a third is tried, and all in full.
 
 use super::beginnings::*;
 use super::contender::{How, consolidate, newcomer};
 use super::disk::Quirks;
 use super::in_full;
-use super::naive::{create_only, original};
+use super::naive::{create_only, create_twice, original};
 use super::schedule::{Calm, Event, Script};
 use super::world::{Act, Actor, Life, Process, State, run};
 use consolidation_guest::error::ErrorCode;
@@ -149,15 +149,36 @@ pub(super) fn without_reuse(mut state: State) -> State {
     state
 }
 
-/// As [`all`]; fails if one goes wrong.
-pub(super) fn assert_all(name: &str, quirks: Quirks, begin: fn(State) -> State, pair: [(u32, Contend); 2]) {
-    let begun = begin(without_reuse(State::new(quirks, 7)));
-    // One of the original format that releases its lock while that stands aside does not find it.
-    let then = if pair.iter().any(|(_, contend)| std::ptr::fn_addr_eq(*contend, original as Contend)) {
-        Then::NewcomerAlone
-    } else {
-        Then::Newcomer
+/// Schedules with three changes of the turn, each `stride`-th. How many there are, or the first that goes
+/// wrong.
+pub(super) fn three_changes(
+    begun: &State,
+    pair: [(u32, Contend); 2],
+    then: Then,
+    stride: usize,
+) -> Result<usize, String> {
+    let mut schedules = 0;
+    let mut one = |events: &[(usize, Event)]| {
+        schedules += 1;
+        schedule(begun, events, pair, then).map_err(|failure| format!("{events:?}: {failure}"))
     };
+    for first in 0..one(&[])? {
+        let first = (first, Event::Turn(1));
+        for second in first.0 + 1..one(&[first])? {
+            let second = (second, Event::Turn(0));
+            for third in second.0 + 1..one(&[first, second])? {
+                if (first.0 + second.0 + third) % stride == 0 {
+                    one(&[first, second, (third, Event::Turn(1))])?;
+                }
+            }
+        }
+    }
+    Ok(schedules)
+}
+
+/// As [`all`]; fails if one goes wrong.
+fn assert_all(name: &str, begin: Begin, pair: [(u32, Contend); 2], then: Then) {
+    let begun = begin(without_reuse(State::new(Quirks::NONE, 7)));
     match all(&begun, pair, then, if in_full() { 1 } else { 3 }) {
         Ok(schedules) => println!("{name}: {schedules} schedules"),
         Err(failure) => panic!("{name}: {failure}"),
@@ -169,7 +190,7 @@ fn two_contenders_from_every_beginning() {
     for (beginning, begin) in BEGINNINGS {
         // It takes hundreds of steps to see that such a lock stays as it is.
         if beginning != FROM_THE_FUTURE.0 {
-            assert_all(beginning, Quirks::NONE, begin, [(HERE, briefly), (HERE, briefly)]);
+            assert_all(beginning, begin, [(HERE, briefly), (HERE, briefly)], Then::Newcomer);
         }
     }
 }
@@ -177,37 +198,58 @@ fn two_contenders_from_every_beginning() {
 #[test]
 fn two_runs() {
     for (beginning, begin) in [DEAD_OWNER, TICKET, COMMITTED] {
-        assert_all(beginning, Quirks::NONE, begin, [(HERE, wholly), (HERE, wholly)]);
+        assert_all(beginning, begin, [(HERE, wholly), (HERE, wholly)], Then::Newcomer);
     }
 }
 
 #[test]
 fn two_contenders_that_cannot_probe_each_other() {
     for (beginning, begin) in [NOTHING, LEASE_RAN_OUT] {
-        assert_all(beginning, Quirks::NONE, begin, [(HERE, briefly), (ELSEWHERE, briefly)]);
-        assert_all(beginning, Quirks::NONE, begin, [(FAR, briefly), (HERE, briefly)]);
+        assert_all(beginning, begin, [(HERE, briefly), (ELSEWHERE, briefly)], Then::Newcomer);
+        assert_all(beginning, begin, [(FAR, briefly), (HERE, briefly)], Then::Newcomer);
     }
 }
 
 #[test]
 fn beside_a_writer_that_takes_a_free_lock_exclusively() {
     for (beginning, begin) in [ENTRIES, DEAD_OWNER, EMPTY] {
-        assert_all(beginning, Quirks::NONE, begin, [(HERE, briefly), (HERE, create_only)]);
-        assert_all(beginning, Quirks::NONE, begin, [(HERE, create_only), (HERE, briefly)]);
+        assert_all(beginning, begin, [(HERE, briefly), (HERE, create_only)], Then::Newcomer);
+        assert_all(beginning, begin, [(HERE, create_only), (HERE, briefly)], Then::Newcomer);
     }
 }
 
+/// A lock that was judged dead may be another one by the time it is removed.
+#[test]
+fn beside_writers_that_come_between_the_verdict_and_the_removal() {
+    let stride = if in_full() { 1 } else { 3 };
+    let cases: [(Beginning, Contend, Contend, Then); 4] = [
+        (ENTRIES, create_twice, briefly, Then::Newcomer),
+        (ENTRIES, create_twice, coexisting, Then::Newcomer),
+        (DEAD_OWNER, original, coexisting, Then::NewcomerAlone),
+        (EMPTY, original, coexisting, Then::NewcomerAlone),
+    ];
+    for ((beginning, begin), writer, contend, then) in cases {
+        let begun = begin(without_reuse(State::new(Quirks::NONE, 7)));
+        match three_changes(&begun, [(HERE, writer), (HERE, contend)], then, stride) {
+            Ok(schedules) => println!("{beginning}: {schedules} schedules"),
+            Err(failure) => panic!("{beginning}: {failure}"),
+        }
+    }
+}
+
+/// One of the original format that releases its lock while that stands aside does not find it, and keeps
+/// the others out for as long as it lives.
 #[test]
 fn coexisting_beside_a_writer_of_the_original_format() {
     for (beginning, begin) in [ENTRIES, DEAD_OWNER, DEAD_ORIGINAL] {
-        assert_all(beginning, Quirks::NONE, begin, [(HERE, coexisting), (HERE, original)]);
-        assert_all(beginning, Quirks::NONE, begin, [(HERE, original), (HERE, coexisting)]);
+        assert_all(beginning, begin, [(HERE, coexisting), (HERE, original)], Then::NewcomerAlone);
+        assert_all(beginning, begin, [(HERE, original), (HERE, coexisting)], Then::NewcomerAlone);
     }
 }
 
 #[test]
 fn coexisting_among_themselves() {
     for (beginning, begin) in [ENTRIES, DEAD_OWNER] {
-        assert_all(beginning, Quirks::NONE, begin, [(HERE, coexisting), (HERE, coexisting)]);
+        assert_all(beginning, begin, [(HERE, coexisting), (HERE, coexisting)], Then::Newcomer);
     }
 }

@@ -136,6 +136,14 @@ fn schedules(first: u64, count: u64) -> Counts {
     counts
 }
 
+#[test]
+fn a_seed_is_a_schedule() {
+    for seed in 1..50 {
+        let run = || schedule(seed, Quirks::NONE, false);
+        assert_eq!(run(), run(), "seed {seed}");
+    }
+}
+
 /// Always the same ones, so that what is fixed stays fixed, and that it is known that they get everywhere.
 #[test]
 fn known_schedules() {

@@ -33,6 +33,7 @@ static TOLD: LazyLock<usize> = LazyLock::new(|| super::number("CONSOLIDATION_SIM
 /// A process, whether it lives or not.
 #[derive(Clone, Debug)]
 struct ProcessInfo {
+    actor: usize,
     identity: Identity,
     namespace: u32,
     state: ProcessState,
@@ -45,6 +46,8 @@ pub(super) struct State {
     pub(super) clock: Time,
     pub(super) ledger: Ledger,
     processes: Vec<ProcessInfo>,
+    /// The first process of those who act now.
+    first: usize,
     boot: u32,
     random: Random,
     /// The ids of dead processes are given to new ones.
@@ -65,6 +68,7 @@ impl State {
             clock: BEGINNING,
             ledger: Ledger::default(),
             processes: Vec::new(),
+            first: 0,
             boot: 1,
             random: Random::new(seed),
             reuses_ids: true,
@@ -80,7 +84,7 @@ impl State {
     }
 
     /// Starts a process.
-    fn start(&mut self, namespace: u32) -> usize {
+    fn start(&mut self, actor: usize, namespace: u32) -> usize {
         let in_use: BTreeSet<u32> = self
             .processes
             .iter()
@@ -100,7 +104,7 @@ impl State {
             scope: scope(machine, &format!("{machine}boot{}", self.boot), &format!("{namespace}")),
         };
         self.ledger.starts(namespace);
-        self.processes.push(ProcessInfo { identity, namespace, state: ProcessState::Running });
+        self.processes.push(ProcessInfo { actor, identity, namespace, state: ProcessState::Running });
         self.processes.len() - 1
     }
 
@@ -251,6 +255,7 @@ pub(super) fn run(
     director: impl Director + 'static,
     acts: Vec<Act<'_>>,
 ) -> Result<State, String> {
+    state.first = state.processes.len();
     state.past = std::mem::take(&mut state.trace);
     state.trace = vec![VecDeque::new(); acts.len()];
     state.steps = 0;
@@ -352,7 +357,7 @@ impl Actor {
     pub(super) fn live<T>(&self, namespace: u32, life: impl FnOnce(&Process) -> T) -> Life<T> {
         let id = {
             let mut core = self.world.lock();
-            core.state.start(namespace)
+            core.state.start(self.index, namespace)
         };
         let process = Process(Rc::new(Inner {
             world: Arc::clone(&self.world),
@@ -390,6 +395,14 @@ impl Process {
 
     pub(super) fn actor(&self) -> usize {
         self.0.actor
+    }
+
+    /// Is there none of its line, in this world, that was there before it?
+    pub(super) fn is_first_of_actor(&self) -> bool {
+        self.with(|state| {
+            let before = state.first..self.0.id;
+            !state.processes[before].iter().any(|process| process.actor == self.0.actor)
+        })
     }
 
     /// The workspace as a new instance sees it.
@@ -612,6 +625,25 @@ impl SimDir {
     }
 }
 
+impl SimDir {
+    /// Opens a file as `open(2)` with `O_CREAT | O_TRUNC` does, which ours never do.
+    pub(super) fn open_truncated(&self, name: &str) -> FsResult<SimFile> {
+        let path = self.at(name);
+        let ino = self.process.step(Op::Create, &path, "", |state, _| {
+            let ino = match state.disk.open(self.ino, name) {
+                Ok(ino) => {
+                    state.disk.truncate(ino, state.clock);
+                    ino
+                }
+                Err(_) => state.disk.create(self.ino, name, state.clock)?,
+            };
+            state.appeared(&path);
+            Ok(ino)
+        })?;
+        Ok(self.file(&path, ino))
+    }
+}
+
 impl Dir for SimDir {
     type File = SimFile;
 
@@ -741,17 +773,6 @@ pub(super) struct SimFile {
     process: Process,
     ino: Ino,
     path: String,
-}
-
-impl SimFile {
-    /// Empties it, which ours never do.
-    pub(super) fn truncate(&self) -> FsResult<()> {
-        self.process.step(Op::Write, &self.path, "", |state, _| {
-            state.disk.truncate(self.ino, state.clock);
-            state.appeared(&self.path);
-            Ok(())
-        })
-    }
 }
 
 impl File for SimFile {

@@ -32,6 +32,9 @@ pub(super) enum Event {
     /// `orphan-struck RUN`: its `consolidate` is dead, and from here on the first process of its command
     /// may be ended at any moment. The others live on and keep the lock.
     OrphanStruck { run: Run },
+    /// `forced RUN`: its lock may have been removed by force before its end. Then it may have been handed
+    /// what another one consumed, and may not have consumed that.
+    Forced { run: Run },
     /// `handed RUN NUMBER ID`: the run was given the entry.
     Handed { run: Run, number: Number, id: EntryId },
     /// `consumed RUN ID`: the run has dealt with the entry and will never need it again.
@@ -56,6 +59,7 @@ impl fmt::Display for Event {
             Event::Leftover { run } => write!(to, "leftover {run}"),
             Event::Struck { run } => write!(to, "struck {run}"),
             Event::OrphanStruck { run } => write!(to, "orphan-struck {run}"),
+            Event::Forced { run } => write!(to, "forced {run}"),
             Event::Handed { run, number, id } => write!(to, "handed {run} {number} {id}"),
             Event::Consumed { run, id } => write!(to, "consumed {run} {id}"),
             Event::Reported { run, removed } => write!(to, "reported {run} {removed}"),
@@ -88,6 +92,7 @@ impl FromStr for Event {
                 "leftover" => (Event::Leftover { run: run()? }, 2),
                 "struck" => (Event::Struck { run: run()? }, 2),
                 "orphan-struck" => (Event::OrphanStruck { run: run()? }, 2),
+                "forced" => (Event::Forced { run: run()? }, 2),
                 "handed" => (Event::Handed { run: run()?, number: number(2)?, id: id(3)? }, 4),
                 "consumed" => (Event::Consumed { run: run()?, id: id(2)? }, 3),
                 "reported" => (Event::Reported { run: run()?, removed: number(2)? }, 3),
@@ -235,6 +240,7 @@ struct Deeds {
     last_handed: Option<EntryId>,
     removed: Option<u64>,
     kept: bool,
+    forced: bool,
 }
 
 /// Each run saw an entry once, the oldest first, and nothing that an earlier one had done with.
@@ -261,6 +267,7 @@ fn check_runs(events: &[Event], found: &mut Vec<Violation>) {
                 runs.entry(run).or_default().consumed.insert(id);
             }
             Event::Reported { run, removed } => runs.entry(run).or_default().removed = Some(removed),
+            Event::Forced { run } => runs.entry(run).or_default().forced = true,
             Event::Kept { run } => runs.entry(run).or_default().kept = true,
             Event::Committed { run, id } => {
                 runs.entry(run).or_default().committed.insert(id);
@@ -292,7 +299,7 @@ fn check_runs(events: &[Event], found: &mut Vec<Violation>) {
             *first = (entered, run).min(*first);
         }
     }
-    for (&run, deeds) in &runs {
+    for (&run, deeds) in runs.iter().filter(|(_, deeds)| !deeds.forced) {
         for &id in &deeds.handed {
             if let Some(&(settled, consumed_by)) = settled.get(&id)
                 && deeds.entered.is_some_and(|entered| entered > settled)
@@ -540,6 +547,15 @@ mod tests {
     }
 
     #[test]
+    fn run_whose_lock_was_removed_may_see_what_another_consumes_and_consumes_nothing_of_it() {
+        let forced = vec![Forced { run: 2 }];
+        let events = [staged(0..1), committed(1, 0..1), entered(2, 0..1), forced.clone()].concat();
+        assert_eq!(check(&events), []);
+        let events = [staged(0..1), committed(1, 0..1), committed(2, 0..1), forced].concat();
+        assert_eq!(check(&events), [Violation::CommittedTwice { id: id(0), one: 1, other: 2 }]);
+    }
+
+    #[test]
     fn entry_that_a_run_left_alone_may_come_again() {
         let mut events = [staged(0..2), entered(1, 0..2)].concat();
         events.push(Consumed { run: 1, id: id(0) });
@@ -600,6 +616,7 @@ mod tests {
             Leftover { run: 2 },
             Struck { run: 3 },
             OrphanStruck { run: 4 },
+            Forced { run: 4 },
             Handed { run: 5, number: 6, id: id(6) },
             Consumed { run: 5, id: id(6) },
             Reported { run: 5, removed: 1 },

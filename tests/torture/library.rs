@@ -386,6 +386,14 @@ impl Torture<'_> {
         self.slot.lock().expect("no panic in between").take_if(|holder| holder.run == run);
     }
 
+    /// The end of a run, however it came.
+    fn end(&self, stake: &Stake) {
+        self.leave(stake.run);
+        if stake.may_be_forced() {
+            self.note([Event::Forced { run: stake.run }]);
+        }
+    }
+
     fn stands(&self, run: Run) -> bool {
         self.slot.lock().expect("no panic in between").as_ref().is_some_and(|holder| holder.run == run)
     }
@@ -488,6 +496,7 @@ impl Torture<'_> {
                 Ok(report) if report.removed == 0 && stake.may_be_forced() => {}
                 other => self.odd.note(format!("run {run}, whose lock is gone: {other:?}")),
             }
+            self.end(&stake);
             return self.note([Event::Kept { run }]);
         }
         match chance.within(0..100) {
@@ -613,7 +622,7 @@ impl Torture<'_> {
         self.note(consumed.iter().flatten().map(|&id| Event::Consumed { run, id }));
         let lost = lock.is_lost();
         let released = if consumed.is_some() { lock.release_with_cleanup() } else { lock.release_only(None) };
-        self.leave(run);
+        self.end(&stake);
         match released {
             Ok(report) => {
                 // After the commit others may do the rest of the deletes, if the lock was lost.
@@ -664,7 +673,7 @@ impl Torture<'_> {
             self.odd.note(format!("run {run} is not lost"));
         }
         let released = if chance.one_in(4) { lock.release_only(None) } else { lock.release_with_cleanup() };
-        self.leave(run);
+        self.end(&stake);
         for result in recorded.into_iter().chain([released.map(drop)]) {
             match result {
                 Err(error) if error.code() == ErrorCode::LockLost => {}
@@ -691,7 +700,7 @@ impl Torture<'_> {
             Ok(None | Some(Takeover::Forced(_))) => {}
             other => self.odd.note(format!("force after run {run} was dropped: {other:?}")),
         }
-        self.leave(run);
+        self.end(&stake);
         self.note([Event::Kept { run }]);
     }
 

@@ -128,12 +128,17 @@ impl Scene {
         self.root().join(RUNS)
     }
 
+    /// Where the runs are that have begun to end.
+    fn unfinished(&self) -> PathBuf {
+        self.runs().join(UNFINISHED)
+    }
+
     /// After the last run there is neither lock nor flag, no write in progress and no unfinished run.
     fn note_what_is_left(&self, odd: &Odd) {
         if self.lock().symlink_metadata().is_ok() {
             odd.note("the lock is still there");
         }
-        let mut left = [self.owners(), self.temporaries(), names(&self.runs().join(UNFINISHED))].concat();
+        let mut left = [self.owners(), self.temporaries(), names(&self.unfinished())].concat();
         left.extend(names(&self.runs()).into_iter().filter(|name| name.ends_with(".tmp")));
         for name in left {
             odd.note(format!("left: {name}"));

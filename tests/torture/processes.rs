@@ -11,6 +11,7 @@
 use super::checker::{Event, Run};
 use super::{Chance, Odd, Scene, count, counts, for_the_time, number_of, payload, run_of};
 use crate::cli::process::{PATIENCE, Program, Ran, ids_in};
+use crate::support::names;
 use consolidation_guest::layout::EntryId;
 use rustix::io::Errno;
 use rustix::process::{
@@ -23,7 +24,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,8 @@ struct Torture<'a> {
     logs: PathBuf,
     log: File,
     processes: Mutex<BTreeMap<u64, Process>>,
+    /// Who is stopped, and until when.
+    stopped: Mutex<Vec<(Instant, Stopped)>>,
     /// Runs whose command got a signal, from us or by way of its `consolidate`.
     hit: Mutex<HashSet<Run>>,
     odd: Odd,
@@ -111,6 +114,7 @@ impl<'a> Torture<'a> {
             logs,
             log,
             processes: Mutex::default(),
+            stopped: Mutex::default(),
             hit: Mutex::default(),
             odd: Odd::default(),
             counts: Counts::default(),
@@ -335,10 +339,9 @@ impl Torture<'_> {
         let begun = Instant::now();
         let mut tail = Tail::new(&self.logs.join("log"));
         let mut commands = VecDeque::new();
-        let mut stopped: Vec<(Instant, Stopped)> = Vec::new();
         let (mut change, mut look) = (begun, begun);
         let mut sizes = [2, MAX_PROCESSES, 4, 16, 8].into_iter();
-        while begun.elapsed() < time {
+        while begun.elapsed() < time && !self.over() {
             if change <= Instant::now() {
                 change += (time / 8).clamp(Duration::from_millis(500), Duration::from_secs(4));
                 let size = sizes.next().unwrap_or_else(|| *chance.of(&[2, 4, 8, 16, MAX_PROCESSES]));
@@ -351,23 +354,19 @@ impl Torture<'_> {
             tail.follow(&mut commands);
             match chance.within(0..100) {
                 0..35 => self.send_to_any(&mut chance, Signal::KILL),
-                35..65 => self.stop(&mut chance, &mut stopped),
+                35..65 => self.stop(&mut chance),
                 65..75 => {
                     let signal = *chance.of(&[Signal::TERM, Signal::INT, Signal::HUP]);
                     self.send_to_any(&mut chance, signal);
                 }
                 75..77 => self.strike(&mut chance, &commands),
-                77..79 => self.stop_command(&mut chance, &commands, &mut stopped),
+                77..79 => self.stop_command(&mut chance, &commands),
                 79..81 => self.orphan(&mut chance, &commands),
-                81..84 => self.ambush(&mut chance, &mut tail, &mut commands, &mut stopped),
+                81..87 => self.ambush(&mut chance, &mut tail, &mut commands),
                 _ => {}
             }
             chance.pause(Duration::from_millis(15));
-            stopped.retain(|(until, who)| *until > Instant::now() || self.resume(who));
-        }
-        self.over.store(true, Ordering::Relaxed);
-        for (_, who) in &stopped {
-            self.resume(who);
+            self.resume(Instant::now());
         }
     }
 
@@ -407,27 +406,39 @@ impl Torture<'_> {
         }
     }
 
-    fn stop(&self, chance: &mut Chance, stopped: &mut Vec<(Instant, Stopped)>) {
+    fn stop(&self, chance: &mut Chance) {
         if let Some(key) = self.any_process(chance)
             && self.send(key, Signal::STOP)
         {
-            stopped.push((until(chance), Stopped::Process(key)));
+            self.resume_later(chance, Stopped::Process(key));
         }
     }
 
-    /// Always true of what was continued.
-    fn resume(&self, who: &Stopped) -> bool {
-        match who {
-            Stopped::Process(key) => {
-                self.send(*key, Signal::CONT);
+    fn resume_later(&self, chance: &mut Chance, who: Stopped) {
+        // Most of the time soon, and sometimes later than contenders wait for each other.
+        let longest = if chance.one_in(20) { 2_500 } else { 100 };
+        let until = Instant::now() + chance.shorter_than(Duration::from_millis(longest));
+        self.stopped.lock().expect("no panic in between").push((until, who));
+    }
+
+    /// Lets those go on who were to be stopped until then.
+    fn resume(&self, now: Instant) {
+        self.stopped.lock().expect("no panic in between").retain(|(until, who)| {
+            if *until > now {
+                return true;
             }
-            // Its first process may be gone while others wait. If the group is another's by now it does
-            // not mind. ESRCH: it ended.
-            Stopped::Group(group) => {
-                let _ = kill_process_group(*group, Signal::CONT);
+            match who {
+                Stopped::Process(key) => {
+                    self.send(*key, Signal::CONT);
+                }
+                // Its first process may be gone while others wait. If the group is another's by now it
+                // does not mind. ESRCH: it ended.
+                Stopped::Group(group) => {
+                    let _ = kill_process_group(*group, Signal::CONT);
+                }
             }
-        }
-        false
+            false
+        });
     }
 
     /// Is this process the first one of the run's command, and no other that got its id?
@@ -459,18 +470,13 @@ impl Torture<'_> {
         count(&self.counts.commands_struck);
     }
 
-    fn stop_command(
-        &self,
-        chance: &mut Chance,
-        commands: &VecDeque<Command>,
-        stopped: &mut Vec<(Instant, Stopped)>,
-    ) {
+    fn stop_command(&self, chance: &mut Chance, commands: &VecDeque<Command>) {
         let Some(command) = self.any_command(chance, commands) else { return };
         let _ = match chance.one_in(2) {
             true => kill_process(command.pid, Signal::STOP),
             false => kill_process_group(command.pid, Signal::STOP),
         };
-        stopped.push((until(chance), Stopped::Group(command.pid)));
+        self.resume_later(chance, Stopped::Group(command.pid));
         count(&self.counts.stops);
     }
 
@@ -504,34 +510,31 @@ impl Torture<'_> {
         self.processes().iter().find(|(_, process)| process.kind == Kind::Run(run)).map(|(key, _)| *key)
     }
 
-    /// Waits for the next command that begins or ends, and disturbs its run right then: at its end come
-    /// the deletes and the release.
-    fn ambush(
-        &self,
-        chance: &mut Chance,
-        tail: &mut Tail,
-        commands: &mut VecDeque<Command>,
-        stopped: &mut Vec<(Instant, Stopped)>,
-    ) {
-        let begun = Instant::now();
-        let run = loop {
-            if let Some(run) = tail.follow(commands) {
-                break run;
-            }
-            if begun.elapsed() > Duration::from_millis(100) {
-                return;
-            }
+    /// Waits for the next command that begins or ends, and disturbs its run right then, or a moment later,
+    /// or when it commits: after the end of a command come the commit, the deletes and the release.
+    fn ambush(&self, chance: &mut Chance, tail: &mut Tail, commands: &mut VecDeque<Command>) {
+        let run = within(Duration::from_millis(100), || {
             thread::sleep(Duration::from_micros(100));
-        };
+            tail.follow(commands)
+        });
+        let Some(run) = run else { return };
         let Some(key) = self.process_of(run) else { return };
-        if !chance.one_in(3) {
-            chance.pause(Duration::from_millis(3));
+        match chance.within(0..4) {
+            0 => {}
+            1 => chance.pause(Duration::from_millis(3)),
+            _ => {
+                let unfinished = self.scene.unfinished();
+                let ending = *chance.of(&[".open", ".committed"]);
+                within(Duration::from_millis(10), || {
+                    names(&unfinished).iter().any(|name| name.ends_with(ending)).then_some(())
+                });
+            }
         }
-        let signal = *chance.of(&[Signal::KILL, Signal::KILL, Signal::STOP, Signal::TERM]);
+        let signal = *chance.of(&[Signal::KILL, Signal::KILL, Signal::KILL, Signal::STOP, Signal::TERM]);
         if self.send(key, signal) {
             count(&self.counts.ambushes);
             if signal == Signal::STOP {
-                stopped.push((until(chance), Stopped::Process(key)));
+                self.resume_later(chance, Stopped::Process(key));
             }
         }
     }
@@ -560,11 +563,17 @@ fn durability(chance: &mut Chance) -> &'static str {
     if chance.one_in(3) { "none" } else { "full" }
 }
 
-/// When one that is stopped goes on. Most of the time that is soon, and sometimes longer than contenders
-/// wait for each other.
-fn until(chance: &mut Chance) -> Instant {
-    let longest = if chance.one_in(20) { 2_500 } else { 100 };
-    Instant::now() + chance.shorter_than(Duration::from_millis(longest))
+/// What there is to see, if it can be seen in time. Looks without a break: some of it is there for less
+/// than a sleep takes.
+fn within<T>(time: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let begun = Instant::now();
+    loop {
+        let seen = look();
+        if seen.is_some() || begun.elapsed() > time {
+            return seen;
+        }
+        thread::yield_now();
+    }
 }
 
 /// The first child, if there is any. Only Linux can tell.
@@ -706,6 +715,29 @@ impl Torture<'_> {
     }
 }
 
+/// Whatever happens to one thread, all come to an end, and nothing stays stopped.
+struct Stop<'a>(&'a Torture<'a>);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        let torture = self.0;
+        torture.over.store(true, Ordering::Relaxed);
+        let far = Instant::now() + PATIENCE;
+        if !thread::panicking() {
+            torture.resume(far);
+            return;
+        }
+        for (_, who) in torture.stopped.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Stopped::Group(group) = who {
+                let _ = kill_process_group(*group, Signal::CONT);
+            }
+        }
+        for process in torture.processes.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            let _ = kill_process(process.pid, Signal::KILL);
+        }
+    }
+}
+
 fn round(mut chance: Chance, time: Duration) {
     let scene = Scene::new();
     let torture = Torture::new(&scene);
@@ -714,25 +746,33 @@ fn round(mut chance: Chance, time: Duration) {
         for place in 0..MAX_PROCESSES {
             let (torture, chance) = (&torture, chance.fork());
             scope.spawn(move || {
-                // Whatever happens to one, all come to an end.
-                struct Stop<'a>(&'a AtomicBool);
-                impl Drop for Stop<'_> {
-                    fn drop(&mut self) {
-                        self.0.store(true, Ordering::Relaxed);
-                    }
-                }
-                let _stop = Stop(&torture.over);
+                let _stop = Stop(torture);
                 torture.work(place, chance);
             });
         }
+        let stop = Stop(&torture);
         torture.torment(chance, time);
+        drop(stop);
         torture.settle();
     });
     let temporaries = scene.temporaries().len();
     torture.drain();
     let events = torture.events();
     let counts = &torture.counts;
-    eprintln!("{:?}: {counts}, {temporaries} temporaries, {} events", begun.elapsed(), events.len());
+    let (mut committed, mut reported) = (HashSet::new(), HashSet::new());
+    for event in &events {
+        match event {
+            Event::Committed { run, .. } => committed.insert(*run),
+            Event::Reported { run, .. } => reported.insert(*run),
+            _ => false,
+        };
+    }
+    eprintln!(
+        "{:?}: {counts}, {} committed and killed, {temporaries} temporaries, {} events",
+        begun.elapsed(),
+        committed.difference(&reported).count(),
+        events.len()
+    );
     scene.judge(&events, torture.odd.take());
     // Else there was no torture.
     for (number, what) in [

@@ -336,7 +336,11 @@ pub(super) fn still_ours<D: Dir>(staging: &D, owners: &D, flag: &FlagName) -> Re
     match owners.stat(flag.as_str()) {
         Ok(_) => {}
         Err(error) if error.kind == FsErrorKind::NotFound => {
-            return Err(flag_lost(flag, owner_on_disk(staging)));
+            // Who took over says more than that we were judged dead.
+            return Err(match carries(staging, flag.token)? {
+                Carried::Other => lost(owner_on_disk(staging)),
+                Carried::Ours | Carried::Nothing => flag_lost(flag, None),
+            });
         }
         Err(error) => return Err(Error::io("look at the owner flag", owners_path(flag.as_str()), &error)),
     }

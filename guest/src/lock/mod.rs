@@ -201,17 +201,21 @@ impl<D: Dir, S: System> Workspace<D, S> {
         };
         let by = EndedBy { pid: me.pid, pod_name: options.pod_name.clone() };
         let taken = attempt.contend(&record).and_then(|Taken { took_over, dead }| {
-            let still_ours = || {
-                still_ours(&staging, &owners, &flag)
-                    .map_err(|error| Error { code: ErrorCode::InUse, ..error })
-            };
+            let still_ours = || still_ours(&staging, &owners, &flag);
             let recovered =
                 self.recover(&runs, &staging, dead.as_ref(), &by, options.durability, still_ours)?;
             Ok((took_over, recovered))
         });
         let (took_over, recovered) = match taken {
             Ok(taken) => taken,
-            Err(error) => return Err(retreat(&staging, &owners, &flag, error)),
+            Err(error) => {
+                let mut error = retreat(&staging, &owners, &flag, error);
+                if error.code == ErrorCode::LockLost {
+                    // It was never handed out: somebody else was faster.
+                    error.code = ErrorCode::InUse;
+                }
+                return Err(error);
+            }
         };
         let held = Held {
             system: self.system.clone(),
