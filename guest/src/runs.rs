@@ -67,6 +67,9 @@ pub struct Past {
     pub pending: bool,
 }
 
+/// Past runs, and those whose outcome can't be read, each with its reason.
+pub type PastRuns = (Vec<Past>, Vec<(RunId, String)>);
+
 /// What became of a run that its owner did not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
@@ -156,7 +159,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     ///
     /// # Errors
     /// I/O errors of listing the runs.
-    pub fn past_runs(&self, max: usize) -> Result<(Vec<Past>, Vec<(RunId, String)>)> {
+    pub fn past_runs(&self, max: usize) -> Result<PastRuns> {
         let (mut past, mut unreadable) = (Vec::new(), Vec::new());
         let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok((past, unreadable)) };
         let mut known: Vec<RunId> = list_ended(&dir)?;

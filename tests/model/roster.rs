@@ -14,6 +14,8 @@ pub(super) struct Rules {
     pub(super) second_look: SecondLook,
     /// The file system has hard links.
     pub(super) links: bool,
+    /// An attempt that is abandoned lowers its flag when its lock is down, and not before.
+    pub(super) flag_outlasts_lock: bool,
     /// Contenders have an order and all patience: who is not the first and does not see a live holder
     /// waits for as long as it takes. Without, everybody may go or stay, as a superset of what any
     /// order of the names and any waiting time lead to.
@@ -23,6 +25,13 @@ pub(super) struct Rules {
 }
 
 /// The option to coexist with writers of the original format, part by part.
+///
+/// What is assumed: an original that looked at the lock before ours was linked, and goes on to write, has
+/// written before the wait is over. Nothing is assumed of one that looks later, of how long one holds, or
+/// of one that crashes. Two originals that go for the lock at one time overlap, as they do among
+/// themselves; whose lock is then removed by whose release nobody can help. It takes hard links, and the
+/// option with all of ours. The lock is a file of its own, not a second name of the flag: originals write
+/// in place. An original that releases while its lock is aside leaves it behind for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Coexist {
     /// Step 3 begins with a look at Q: what a crash left there may be the lock of one who lives.
@@ -78,6 +87,7 @@ pub(super) const ROSTER: Rules = Rules {
     flag_before_scan: true,
     second_look: SecondLook::ContentAndAge,
     links: true,
+    flag_outlasts_lock: true,
     patient: false,
     coexist: Coexist {
         looks_aside: false,
@@ -182,6 +192,14 @@ impl Rules {
     /// The first step of an attempt.
     pub(super) fn first(self) -> Step {
         if self.flag_before_scan { Step::CreateFlag } else { Step::List }
+    }
+
+    /// The first step of taking an attempt back.
+    pub(super) fn abandon(&self, world: &mut World, me: Attempt) -> Step {
+        if !self.flag_outlasts_lock {
+            world.disk.flags = world.disk.flags.without(me);
+        }
+        Step::Abandon
     }
 
     fn links_back(&self) -> bool {
@@ -437,7 +455,7 @@ impl Step {
             }
             (Step::ReadAside { .. }, _) if world.disk.aside.is_none() => abandoned(world, me),
             (Step::ReadAside { expected, abandons }, _) => {
-                let lock = world.disk.aside.expect("nobody but the one who is alone touches Q");
+                let lock = world.disk.aside.expect("it was there a moment ago");
                 let touched = rules.coexist.breaks_aside == Breaks::Aside(SecondLook::ContentAndAge)
                     && world.is_being_written(lock);
                 if lock.record == expected && !touched { Step::DropAside { abandons } } else { Step::PutBack }
@@ -446,12 +464,14 @@ impl Step {
                 world.disk.aside = None;
                 if abandons { abandoned(world, me) } else { again(rules) }
             }
+            // It takes a flag that was lowered too early to get here.
+            (Step::PutBack, _) if world.disk.aside.is_none() => Step::LowerFlag,
             (Step::PutBack, _) if !rules.links_back() => {
                 world.disk.lock = world.disk.aside.take();
                 Step::LowerFlag
             }
             (Step::PutBack, _) => {
-                let back = world.disk.aside.expect("nobody but the one who is alone touches Q");
+                let back = world.disk.aside.expect("it was there a moment ago");
                 match world.disk.lock {
                     None => {
                         world.disk.lock = Some(back);

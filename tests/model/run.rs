@@ -1,29 +1,35 @@
 //! A run's commit as a model, and every state of it, with owners that are *late*: stopped anywhere for
-//! longer than their lease, taken for dead by a successor, and going on where they were. The lock can't
-//! exclude them. What a run did is decided by its ticket, and the model is of that.
+//! longer than their lease, taken for dead by a successor, and going on where they were. No lock can
+//! exclude them. What a run comes to is decided by its ticket. The protocol is that of the guest's `runs`
+//! module.
 //!
 //! # What is modelled
 //!
-//! A step is one operation on the directory. Everybody may crash before any step, and anybody who is not
-//! alone may take anybody else for dead at any moment, whether he is or not: a lease that ran out is not
-//! told from one that did not. A ticket is `.unfinished/<run>.open`, `.committed` or `.sealed`, an
-//! outcome `runs/<run>.json`. The listings of tickets have a beginning and an end, and show or miss what
-//! is renamed in between. An entry may refuse to be deleted, again and again. The answer to the rename
-//! that commits can get lost. One entry arrives at any moment.
+//! A step is one operation on the directories. Everybody may crash before any step, or the step fails and
+//! the attempt is abandoned; and anybody who is not alone may take anybody else for dead at any moment: a
+//! lease that ran out and one that did not are the same here. The listings of tickets have a beginning
+//! and an end, and show or miss what is renamed in between. An entry may refuse to be deleted, again and
+//! again. The answer to the rename that commits can get lost, or the commit can't be synchronised and is
+//! tried once more. One entry arrives at any moment. Locks and flags are removed by force.
 //!
 //! The roster is there in outline: a flag is raised, the flags of those taken for dead are unlinked, and
-//! after that the lock is taken, which a dead owner's stands in the way of. It is rewritten and removed
-//! as in the guest, which looks first whose it is, and a late owner may act on a look of long ago.
+//! after that the lock is taken, in the way of which another's may stand. It is rewritten and removed as
+//! in the guest, which looks first whose it is; a late owner acts on a look of long ago.
 //!
-//! Left out: the loss of power (the simulator of the directory has it), what is between the snapshot and
-//! the ticket, and a release that keeps the entries, which has nothing to decide.
+//! Left out: the loss of power, which the simulator has, and a release that keeps the entries, which has
+//! nothing to decide.
 //!
 //! # What is claimed
 //!
 //! See [`Claim`]. That nothing is left is tried out in every state, as for the lock: everybody is dead
 //! from then on, and one more process makes a run alone.
 
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+
 use stateright::Property;
+
+use super::Tell;
 
 /// The most owners, the newcomer included.
 const OWNERS: usize = 4;
@@ -105,6 +111,14 @@ pub(super) struct Rules {
     pub(super) commit_first: bool,
     /// A commit that the answer denies is looked for.
     pub(super) looks_after_a_denial: bool,
+    /// What is done when the commit is tried once more.
+    pub(super) again: Again,
+    /// Who finds its run sealed gives it up, and does not try with another ticket.
+    pub(super) gives_up_when_sealed: bool,
+    /// Before each seal the flag and the lock are looked at.
+    pub(super) checks_before_seals: bool,
+    /// Who finds that it lost its flag takes the lock down, if that is still its own.
+    pub(super) takes_down_when_lost: bool,
     /// Who calls a dead owner's run aborted makes sure first that it is not committed, and is careful
     /// about the order.
     pub(super) closes: Closes,
@@ -160,6 +174,17 @@ pub(super) enum Commits {
     LookThenWrite,
 }
 
+/// What is done when a commit is tried once more, because it could not be synchronised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// It is looked for. A run that committed has, whatever became of the lock since.
+    LooksFirst,
+    /// It is looked for, but the checks come first.
+    ChecksFirst,
+    /// It is done once more.
+    Anew,
+}
+
 /// How a dead owner's run gets its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closes {
@@ -181,6 +206,10 @@ pub(super) const RUN: Rules = Rules {
     commits: Commits::Rename,
     commit_first: true,
     looks_after_a_denial: true,
+    again: Again::LooksFirst,
+    gives_up_when_sealed: true,
+    checks_before_seals: true,
+    takes_down_when_lost: true,
     closes: Closes::TicketThenOutcome,
 };
 
@@ -209,6 +238,10 @@ enum Step {
     ListOpen,
     /// Come to its end. What was opened, or ended, since it began is seen or not.
     ListOpenToEnd {
+        open: Set,
+        ended: Set,
+    },
+    CheckBeforeSeal {
         open: Set,
         ended: Set,
     },
@@ -259,9 +292,11 @@ enum Step {
     RemoveTicket,
     Commit,
     CommitOver,
-    /// The commit was denied. Is it on the disk?
+    /// The commit was denied, or is tried again. Is it on the disk?
     LookCommitted,
     LookFinished,
+    /// The commit could not be synchronised.
+    TryAgain,
     Delete {
         ids: Set,
         failed: Set,
@@ -321,7 +356,7 @@ struct Owner {
 }
 
 /// A state.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub(super) struct World {
     owners: [Owner; OWNERS],
     flags: Set,
@@ -330,6 +365,8 @@ pub(super) struct World {
     deleted: Set,
     /// How often something was removed by force.
     forced: u8,
+    /// Which owner of the first state each is. For people; two states that differ in nothing else are one.
+    names: Renaming,
 }
 
 /// One of the ways in which a step can go.
@@ -342,6 +379,8 @@ pub(super) enum Choice {
     See(Set, Set),
     /// It is done, and the answer denies it.
     LoseAnswer,
+    /// It is done, and can't be synchronised.
+    FailToSync,
     Crash,
     /// The step fails, or the instance traps: the attempt is abandoned and its ticket stays.
     Fail,
@@ -366,7 +405,23 @@ impl Step {
     }
 }
 
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        self.compared() == other.compared()
+    }
+}
+
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.compared().hash(state);
+    }
+}
+
 impl World {
+    fn compared(&self) -> impl Eq + Hash + '_ {
+        (&self.owners, self.flags, self.lock, self.staged, self.deleted, self.forced)
+    }
+
     fn owner(&self, owner: u8) -> &Owner {
         &self.owners[usize::from(owner)]
     }
@@ -436,6 +491,7 @@ impl World {
             Step::Commit if self.owner(me).ticket == Ticket::Open => {
                 add(Choice::Go);
                 add(Choice::LoseAnswer);
+                add(Choice::FailToSync);
             }
             _ => add(Choice::Go),
         }
@@ -504,6 +560,10 @@ impl World {
             Step::ListOpenToEnd { .. } => {
                 let Choice::See(open, ended) = choice else { unreachable!("a listing gives what it gives") };
                 self.sealed(rules, me, open, ended)
+            }
+            Step::CheckBeforeSeal { open, ended } => {
+                let is_ours = self.flags.has(me) && self.lock == Some(me);
+                if is_ours { Step::Seal { open, ended } } else { given_up(rules) }
             }
             Step::Seal { open, ended } => {
                 let run = open.first().expect("there is one to seal");
@@ -614,7 +674,7 @@ impl World {
                 if ticket == Ticket::Open {
                     self.owners[it].ticket = Ticket::None;
                 }
-                Step::CheckBeforeRelease
+                given_up(rules)
             }
             Step::Commit if ticket == Ticket::Open && rules.commits == Commits::LookThenWrite => {
                 Step::CommitOver
@@ -625,7 +685,9 @@ impl World {
                     self.owners[it].ticket = Ticket::Committed;
                     self.owners[it].committed = true;
                 }
-                if done && choice != Choice::LoseAnswer {
+                if choice == Choice::FailToSync {
+                    Step::TryAgain
+                } else if done && choice != Choice::LoseAnswer {
                     self.owners[it].answer = Answer::Committed;
                     if rules.commit_first { deleting(consumed, Set::default()) } else { Step::Finish }
                 } else if rules.looks_after_a_denial {
@@ -643,7 +705,13 @@ impl World {
                 self.owners[it].answer = Answer::Committed;
                 Step::CheckBeforeRelease
             }
-            Step::LookFinished => self.lost(me, Step::CheckBeforeRelease),
+            Step::LookFinished if rules.gives_up_when_sealed => self.lost(me, Step::CheckBeforeRelease),
+            Step::LookFinished => Step::WriteTicket,
+            Step::TryAgain => match rules.again {
+                Again::LooksFirst => Step::LookCommitted,
+                Again::ChecksFirst if ticket == Ticket::Committed => first_check(rules),
+                Again::ChecksFirst | Again::Anew => Step::WriteTicket,
+            },
             Step::Delete { ids, failed } => {
                 let entry = Set::of(ids.first().expect("there is one to delete"));
                 let failed = if choice == Choice::No { failed.or(entry) } else { failed };
@@ -680,8 +748,10 @@ impl World {
 
     /// What comes after an open ticket is sealed.
     fn sealed(&self, rules: Rules, me: u8, open: Set, ended: Set) -> Step {
+        // Without the lock, in some of those that are found wrong, there is nothing to check.
+        let checks = rules.checks_before_seals && rules.recovers == Recovers::UnderTheLock;
         if !open.is_empty() {
-            Step::Seal { open, ended }
+            if checks { Step::CheckBeforeSeal { open, ended } } else { Step::Seal { open, ended } }
         } else if rules.lists_twice {
             Step::ListEnded
         } else {
@@ -745,6 +815,11 @@ fn has_the_lock(rules: Rules) -> Step {
     if rules.recovers == Recovers::UnderTheLock { Step::ListOpen } else { Step::Snapshot }
 }
 
+/// It is not the owner any more.
+fn given_up(rules: Rules) -> Step {
+    if rules.takes_down_when_lost { Step::CheckBeforeRelease } else { Step::LowerFlag }
+}
+
 fn first_check(rules: Rules) -> Step {
     match rules.checks {
         Checks::FlagThenLock | Checks::Flag => Step::CheckFlag,
@@ -788,17 +863,20 @@ pub(super) enum Claim {
     /// If everybody ended at this moment, a newcomer would acquire, delete what runs consumed that
     /// committed, consume what else there is, and leave neither a lock nor a flag nor a ticket.
     NewcomerFinishes,
+    /// An owner that has gone on to other things, and lives, has left neither a flag nor a lock.
+    LivingLeaveNothing,
     /// Not a claim about the protocol but about the model: it gets there.
     Gets(To),
 }
 
 /// All claims about the protocol.
-pub(super) const CLAIMS: [Claim; 5] = [
+pub(super) const CLAIMS: [Claim; 6] = [
     Claim::DeletedWasCommitted,
     Claim::NoEntryTwice,
     Claim::DiskKnows,
     Claim::AnswersAreTrue,
     Claim::NewcomerFinishes,
+    Claim::LivingLeaveNothing,
 ];
 
 /// Where the model has to get, or what it claims is empty.
@@ -826,6 +904,7 @@ impl Claim {
             Claim::NoEntryTwice => "no two runs that committed consumed the same entry",
             Claim::DiskKnows => "the disk tells a run that committed from one that did not",
             Claim::AnswersAreTrue => "an owner is told the truth",
+            Claim::LivingLeaveNothing => "the living leave no lock and no flag",
             Claim::NewcomerFinishes => "a lone newcomer finishes what there is and leaves nothing",
             Claim::Gets(To::LoseToASeal) => "a run is sealed whose owner is about to commit",
             Claim::Gets(To::LoseByTheFlag) => "an owner finds its flag gone",
@@ -870,6 +949,11 @@ impl Claim {
                 })
             },
             Claim::NewcomerFinishes => Model::newcomer_finishes,
+            Claim::LivingLeaveNothing => |_, world| {
+                (0..OWNERS as u8)
+                    .filter(|&owner| world.owner(owner).step == Step::Gone)
+                    .all(|owner| world.lock != Some(owner) && !world.flags.has(owner))
+            },
             Claim::Gets(to) => return Property::sometimes(self.name(), to.condition()),
         };
         Property::always(self.name(), holds)
@@ -928,6 +1012,9 @@ impl World {
                 Step::ListOpenToEnd { open, ended } => {
                     Step::ListOpenToEnd { open: set(open), ended: set(ended) }
                 }
+                Step::CheckBeforeSeal { open, ended } => {
+                    Step::CheckBeforeSeal { open: set(open), ended: set(ended) }
+                }
                 Step::Seal { open, ended } => Step::Seal { open: set(open), ended: set(ended) },
                 Step::ListEndedToEnd { begun } => Step::ListEndedToEnd { begun: set(begun) },
                 Step::ReadTicket { rest } => Step::ReadTicket { rest: set(rest) },
@@ -940,6 +1027,7 @@ impl World {
                 other => other,
             };
             renamed.owners[usize::from(to[from])] = Owner { step, broke: owner.broke.map(name), ..*owner };
+            renamed.names[usize::from(to[from])] = self.names[from];
         }
         renamed
     }
@@ -948,14 +1036,34 @@ impl World {
 /// The owners, who come once each.
 #[derive(Clone)]
 pub(super) struct Model {
-    pub(super) rules: Rules,
-    pub(super) owners: u8,
-    pub(super) claims: Vec<Claim>,
+    rules: Rules,
+    owners: u8,
+    claims: Vec<Claim>,
     /// How often the lock or a flag is removed by force.
-    pub(super) forced: u8,
+    forced: u8,
+    /// Steps fail, and not processes only.
+    fails: bool,
+    /// An entry arrives.
+    stages: bool,
 }
 
 impl Model {
+    /// So many owners, of which each may crash and fail at every step.
+    pub(super) fn new(rules: Rules, owners: u8, claims: &[Claim]) -> Self {
+        assert!(owners <= NEWCOMER);
+        Model { rules, owners, claims: claims.to_vec(), forced: 0, fails: true, stages: true }
+    }
+
+    /// Each may crash, and nothing else happens.
+    pub(super) fn with_crashes_only(self) -> Self {
+        Model { fails: false, stages: false, ..self }
+    }
+
+    /// The lock or a flag is removed by force, so many times.
+    pub(super) fn forced(self, forced: u8) -> Self {
+        Model { forced, ..self }
+    }
+
     /// One state for all that differ in nothing but which owner is which.
     fn canonical(&self, world: World) -> World {
         let mut order: [u8; OWNERS] = std::array::from_fn(|owner| owner as u8);
@@ -1016,14 +1124,19 @@ impl stateright::Model for Model {
             staged: FIRST,
             deleted: Set::default(),
             forced: 0,
+            names: std::array::from_fn(|owner| owner as u8),
         }]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         for owner in 0..self.owners {
-            world.choices(self.rules, owner, |choice| actions.push(Action::Owner(owner, choice)));
+            world.choices(self.rules, owner, |choice| {
+                if self.fails || choice != Choice::Fail {
+                    actions.push(Action::Owner(owner, choice));
+                }
+            });
         }
-        if world.staged != ENTRIES {
+        if self.stages && world.staged != ENTRIES {
             actions.push(Action::Stage);
         }
         if world.forced < self.forced {
@@ -1047,5 +1160,128 @@ impl stateright::Model for Model {
 
     fn properties(&self) -> Vec<Property<Self>> {
         self.claims.iter().map(|claim| claim.property()).collect()
+    }
+}
+
+impl Tell for Model {
+    fn tell(&self, steps: Vec<(World, Option<Action>)>) -> String {
+        let mut story = String::new();
+        for pair in steps.windows(2) {
+            let [(before, Some(action)), (after, _)] = pair else { continue };
+            let (who, what) = match *action {
+                Action::Stage => ('-', "an entry arrives".into()),
+                Action::ForceLock => ('-', "the lock is removed by force".into()),
+                Action::ForceFlag(owner) => {
+                    ('-', format!("the flag of {} is removed by force", before.name(owner)))
+                }
+                Action::Owner(owner, choice) => {
+                    (before.name(owner), before.owner(owner).step.describe(choice, &|it| before.name(it)))
+                }
+            };
+            let _ = writeln!(story, "  {who} {what:<44} {}", after.describe());
+        }
+        story
+    }
+}
+
+impl World {
+    fn name(&self, owner: u8) -> char {
+        char::from(b'a' + self.names[usize::from(owner)])
+    }
+
+    fn describe(&self) -> String {
+        let names = |set: Set| set.iter().map(|owner| self.name(owner)).collect::<String>();
+        let lock = self.lock.map_or(' ', |owner| self.name(owner));
+        let mut text = format!("lock: {lock} flags: {:<4}", names(self.flags));
+        for owner in 0..OWNERS as u8 {
+            let Owner { ticket, outcome, answer, .. } = *self.owner(owner);
+            let facts = [
+                (ticket != Ticket::None).then(|| format!(".{ticket:?}").to_lowercase()),
+                (outcome != Outcome::None).then(|| format!("{outcome:?}").to_lowercase()),
+                (answer != Answer::None).then(|| format!("told {answer:?}").to_lowercase()),
+            ];
+            let facts: Vec<String> = facts.into_iter().flatten().collect();
+            if !facts.is_empty() {
+                let _ = write!(text, " {}: {}", self.name(owner), facts.join(", "));
+            }
+        }
+        text
+    }
+}
+
+impl Step {
+    /// The step for people.
+    fn describe(self, choice: Choice, name: &dyn Fn(u8) -> char) -> String {
+        let names = |set: Set| set.iter().map(name).collect::<String>();
+        match (self, choice) {
+            (_, Choice::Crash) => return "ends".into(),
+            (_, Choice::Fail) => return "fails".into(),
+            _ => {}
+        }
+        let text = match self {
+            Step::RaiseFlag => "comes, raises its flag",
+            Step::ListFlags => "lists the flags",
+            Step::JudgeFlag { rest } => {
+                let other = name(rest.first().expect("there is one to judge"));
+                return match choice {
+                    Choice::No => format!("gives way to {other}"),
+                    _ => format!("takes {other} for dead, unlinks its flag"),
+                };
+            }
+            Step::Take => "takes the lock, if it is free",
+            Step::JudgeLock { read } if choice == Choice::No => {
+                return format!("gives way to {}", name(read));
+            }
+            Step::JudgeLock { read } => return format!("takes {}, whose lock it is, for dead", name(read)),
+            Step::ReadLockAgain { .. } => "reads the lock again",
+            Step::UnlinkLock | Step::UnlinkOwnLock => "unlinks the lock",
+            Step::RenameLock => "renames its copy to the lock",
+            Step::ListOpen | Step::ListEnded => "begins to list the tickets",
+            Step::ListOpenToEnd { .. } | Step::ListEndedToEnd { .. } => {
+                let Choice::See(open, ended) = choice else {
+                    unreachable!("{self:?} can't go by {choice:?}")
+                };
+                return format!("has listed: open {}, ended {}", names(open), names(ended));
+            }
+            Step::CheckBeforeSeal { .. } => "looks for its flag and its lock",
+            Step::Seal { open, .. } => {
+                return format!("seals the ticket of {}", name(open.first().expect("there is one to seal")));
+            }
+            Step::ReadTicket { rest } => {
+                return format!("reads the ticket of {}", name(rest.first().expect("there is one to read")));
+            }
+            Step::FinishDelete { .. } | Step::Delete { .. } if choice == Choice::No => {
+                "can't delete an entry"
+            }
+            Step::FinishDelete { run, .. } => return format!("deletes an entry of {}", name(run)),
+            Step::FinishTicket { run, .. } => {
+                return format!("renames the ticket of {} to the outcome", name(run));
+            }
+            Step::WriteAborted { run, .. } => return format!("calls the run of {} aborted", name(run)),
+            Step::UnlinkSealed { run, .. } => return format!("unlinks the sealed ticket of {}", name(run)),
+            Step::LookForTicket => "looks for the dead owner's ticket",
+            Step::LookForOutcome => "looks for the dead owner's outcome",
+            Step::WriteOutcome => "calls the dead owner's run aborted",
+            Step::Snapshot => "takes its snapshot",
+            Step::CheckBeforeRewrite | Step::CheckBeforeRelease | Step::CheckLock => {
+                "looks whose the lock is"
+            }
+            Step::Rewrite => "renames a new record over the lock",
+            Step::WriteTicket => "writes its ticket",
+            Step::CheckFlag => "looks for its flag",
+            Step::RemoveTicket => "removes its ticket",
+            Step::Commit if choice == Choice::LoseAnswer => "commits, and the answer is lost",
+            Step::Commit if choice == Choice::FailToSync => "commits, and can't synchronise that",
+            Step::Commit => "commits, if its ticket is there",
+            Step::CommitOver => "writes a ticket that is committed",
+            Step::LookCommitted => "looks for its committed ticket",
+            Step::LookFinished => "looks for its outcome",
+            Step::TryAgain => "tries the commit again",
+            Step::Delete { .. } => "deletes an entry",
+            Step::Finish => "renames its ticket to the outcome",
+            Step::LowerFlag => "lowers its flag",
+            Step::Gone | Step::Dead => unreachable!("who is gone does nothing"),
+        };
+        text.into()
     }
 }

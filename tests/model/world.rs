@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use stateright::Property;
 
 use super::disk::{Alive, Attempt, Attempts, CONTENDERS, Disk, Lock, Renaming};
-use super::{naive, roster};
+use super::{Tell, naive, roster};
 
 /// What a contender follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,7 +294,7 @@ impl Claim {
             Claim::ActsRightly => |_, world| {
                 let unlinks = world.any(|step| matches!(step, roster::Step::UnlinkLock { .. }));
                 let drops = world.does(roster::Step::DropAside { abandons: false });
-                !(unlinks && world.lock_is_of_living()) && !(drops && world.aside_is_needed())
+                !(unlinks && world.lock_is_of_living() || drops && world.aside_is_needed())
             },
             Claim::NotEverybodyRefused => |model, world| !model.all_are_through(world) || world.acquired,
             Claim::Gets(to) => return Property::sometimes(self.name(), to.condition()),
@@ -407,7 +407,9 @@ impl Model {
         }
         let me = Attempt::new(contender, it.begun - 1);
         let after = match (step, protocol) {
-            (Step::Roster(_), _) if choice == Choice::Fail => Step::Roster(roster::Step::Abandon),
+            (Step::Roster(_), Protocol::Roster(rules)) if choice == Choice::Fail => {
+                Step::Roster(rules.abandon(world, me))
+            }
             (Step::Roster(step), Protocol::Roster(rules)) => step.take(rules, world, me, choice),
             (Step::Naive(step), Protocol::Naive(protocol)) => step.take(protocol, world, me),
             (step, protocol) => unreachable!("{step:?} is no step of {protocol:?}"),
@@ -542,10 +544,16 @@ impl stateright::Model for Model {
     }
 }
 
+impl Tell for Model {
+    fn tell(&self, steps: Vec<(World, Option<Action>)>) -> String {
+        Trace { model: self, steps }.to_string()
+    }
+}
+
 /// A way from the first state to another one, for people: who did what, and what was then on the disk.
-pub(super) struct Trace<'a> {
-    pub(super) model: &'a Model,
-    pub(super) steps: Vec<(World, Option<Action>)>,
+struct Trace<'a> {
+    model: &'a Model,
+    steps: Vec<(World, Option<Action>)>,
 }
 
 impl fmt::Display for Trace<'_> {

@@ -107,7 +107,7 @@ fn each_moments(calls: usize) -> impl Iterator<Item = Moments> {
 
 /// Every call for a while, and then every fifth: what was looked at long before is as good as never.
 fn soon(from: usize, calls: usize) -> impl Iterator<Item = usize> {
-    (from..=calls).filter(move |call| call - from < 6 || (call - from) % 5 == 0)
+    (from..=calls).filter(move |call| call - from < 6 || (call - from).is_multiple_of(5))
 }
 
 /// How often the original and ours both held.

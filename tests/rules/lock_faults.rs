@@ -443,7 +443,9 @@ fn whatever_fails_while_releasing_with_cleanup_the_report_is_true() {
             assert_not_wedged(&fixture.workspace, &fixture.system, token(), told);
             // Committed or not, and never by half: whoever comes next has ended it.
             let after = fixture.left();
-            assert!(after == 0 || after == 2 && whole, "{told}: {after} of 2 are left");
+            // A disk that denies an entry which is there can't be seen through.
+            let lie = call.op == Op::Unlink && fault == Fault::Refuse(FsErrorKind::NotFound);
+            assert!(lie || after == 0 || after == 2 && whole, "{told}: {after} of 2 are left");
         },
     );
 }

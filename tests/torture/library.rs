@@ -716,45 +716,45 @@ impl Torture<'_> {
     fn drain(&self) {
         self.finish_another_ones();
         self.scene.let_temporaries_age();
-        let run = self.next_run.fetch_add(1, Ordering::Relaxed);
-        let handle = &self.handles[0];
-        let options = AcquireOptions::new(format!("pod-{run}"));
-        let lock = match handle.workspace.acquire_within(&options, Duration::from_secs(10), |_, pause| {
-            thread::sleep(pause);
-            true
-        }) {
-            Ok(lock) => lock,
-            Err(error) => return self.odd.note(format!("the last run: {error:?}")),
-        };
-        let stake = Stake::new(&self.force, run);
-        let mut hold = Hold { lock, steady: true, consumed: None, stake };
-        self.enter(&hold);
-        let work = |lock: &Lock, ids: &mut Vec<EntryId>| -> Result<(), Error> {
-            let snapshot = lock.snapshot(Limits::default())?;
-            loop {
-                let batch = snapshot.next_batch(1_000, 1 << 20)?;
-                for entry in batch.entries {
-                    let id = parse(&entry.id);
-                    let number = number_of(&entry.json).unwrap_or(u64::MAX);
-                    self.note([Event::Handed { run, number, id }]);
-                    ids.push(id);
-                }
-                if batch.done {
-                    break;
-                }
-            }
-            lock.record_snapshot(&snapshot)
-        };
-        let mut ids = Vec::new();
-        if let Err(error) = work(&hold.lock, &mut ids) {
+        let workspace = &self.handles[0].workspace;
+        if let Err(error) = self.take_all(workspace) {
             self.odd.note(format!("the last run: {error:?}"));
         }
-        hold.consumed = Some(ids);
-        self.release(hold);
         self.scene.note_what_is_left(&self.odd);
-        self.note_outcomes(&handle.workspace);
+        self.note_outcomes(workspace);
         let left = self.scene.ids();
         self.note(left.iter().map(|id| Event::Left { id: parse(id) }));
+    }
+
+    fn take_all(&self, workspace: &Workspace) -> Result<(), Error> {
+        let run = self.next_run.fetch_add(1, Ordering::Relaxed);
+        let stake = Stake::new(&self.force, run);
+        let options = AcquireOptions::new(format!("pod-{run}"));
+        let lock = workspace.acquire_within(&options, Duration::from_secs(10), |_, pause| {
+            thread::sleep(pause);
+            true
+        })?;
+        let mut hold = Hold { lock, steady: true, consumed: None, stake };
+        self.enter(&hold);
+        let snapshot = hold.lock.snapshot(Limits::default())?;
+        let mut ids = Vec::new();
+        loop {
+            let batch = snapshot.next_batch(1_000, 1 << 20)?;
+            for entry in batch.entries {
+                let id = parse(&entry.id);
+                let number = number_of(&entry.json).unwrap_or(u64::MAX);
+                self.note([Event::Handed { run, number, id }]);
+                ids.push(id);
+            }
+            if batch.done {
+                break;
+            }
+        }
+        hold.lock.record_snapshot(&snapshot)?;
+        drop(snapshot);
+        hold.consumed = Some(ids);
+        self.release(hold);
+        Ok(())
     }
 
     /// What the runs came to, as it stands on the disk.

@@ -781,7 +781,6 @@ fn round(mut chance: Chance, time: Duration) {
         (&counts.kills, "process was killed"),
         (&counts.stops, "process was stopped"),
         (&counts.takeovers, "dead owner was replaced"),
-        (&counts.orphans, "command was orphaned"),
     ] {
         assert!(number.load(Ordering::Relaxed) > 0, "no {what}");
     }
