@@ -290,12 +290,13 @@ enum Found {
 }
 
 impl<D: Dir> Runs<D> {
-    /// Steps 1 to 3. `check` is step 2.
+    /// Steps 1 to 3. `check` is step 2; `again`: an earlier try has failed.
     pub(crate) fn commit(
         &self,
         run: RunId,
         outcome: &Outcome,
         durability: Durability,
+        again: bool,
         check: impl FnOnce() -> Result<()>,
     ) -> Result<Committed> {
         let (open, committed) = (Progress::Open.name(run), Progress::Committed.name(run));
@@ -307,9 +308,9 @@ impl<D: Dir> Runs<D> {
             sync(&self.dir, RUNS)?;
             self.are_durable.store(true, Ordering::Relaxed);
         }
-        // An earlier try may have failed after the rename, and then only the rest is to be done.
-        if self.unfinished.stat(&committed).is_ok() {
-            check()?;
+        // An earlier try may have failed after the rename, and a successor may have ended it since. Then it
+        // is committed, whosever the lock is by now.
+        if again && self.is_committed(run)? {
             return self.sync_commit(durability);
         }
         let _ = self.unfinished.unlink(&open);
@@ -322,24 +323,33 @@ impl<D: Dir> Runs<D> {
         if let Err(error) = self.unfinished.rename(&open, &self.unfinished, &committed) {
             // A rename that failed may have had its effect all the same (a network file system whose
             // answer was lost): the names tell.
-            // A successor may have ended it by now. It moves from here to there and not the other way.
-            match self.unfinished.stat(&committed) {
-                Ok(_) => {}
-                Err(missing) if missing.kind == FsErrorKind::NotFound => {
-                    let ended = read(&self.dir, &run.file_name(), &runs_path(&run.file_name()));
-                    match ended {
-                        Ok(Found::Outcome(Outcome { outcome: Ending::Consolidated, .. })) => {}
-                        _ if error.kind == FsErrorKind::NotFound => return Ok(Committed::Sealed),
-                        _ => {
-                            let _ = self.unfinished.unlink(&open);
-                            return Err(Error::io("commit the run", unfinished_path(&committed), &error));
-                        }
-                    }
+            let failed = Error::io("commit the run", unfinished_path(&committed), &error);
+            match self.is_committed(run) {
+                Ok(true) => {}
+                Ok(false) if error.kind == FsErrorKind::NotFound => return Ok(Committed::Sealed),
+                Ok(false) => {
+                    let _ = self.unfinished.unlink(&open);
+                    return Err(failed);
                 }
-                Err(_) => return Err(Error::io("commit the run", unfinished_path(&committed), &error)),
+                // Nobody can tell: whoever takes the lock next finds out.
+                Err(_) => return Err(failed),
             }
         }
         self.sync_commit(durability)
+    }
+
+    /// Is it committed, by this process or ended since by another? In this order: it moves from there to
+    /// here and not the other way.
+    fn is_committed(&self, run: RunId) -> Result<bool> {
+        let committed = Progress::Committed.name(run);
+        match self.unfinished.stat(&committed) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind == FsErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("look at", unfinished_path(&committed), &error)),
+        }
+        let name = run.file_name();
+        let ended = read(&self.dir, &name, &runs_path(&name))?;
+        Ok(matches!(ended, Found::Outcome(Outcome { outcome: Ending::Consolidated, .. })))
     }
 
     fn sync_commit(&self, durability: Durability) -> Result<Committed> {

@@ -5,6 +5,7 @@ use crate::support::{
     OriginalRecord, TestWorkspace, make_fifo, names, new_entry_id, original_record, set_age,
     without_waiting_at,
 };
+use consolidation_guest::outcome::{Ending, Outcome};
 use consolidation_host::{AcquireOptions, Durability, Error, ErrorCode, Limits, LockStatus, Takeover};
 use std::collections::BTreeSet;
 use std::fs;
@@ -396,6 +397,14 @@ fn takeover_deletes_nothing_that_the_dead_owner_lists() {
     let mut expected = before;
     expected.remove(&place.lock());
     assert_eq!(after, expected);
+    let runs: Vec<String> =
+        names(&place.root().join("runs")).into_iter().filter(|name| name.ends_with(".json")).collect();
+    let [outcome] = &runs[..] else { panic!("one run has ended: {runs:?}") };
+    let outcome = fs::read(place.root().join("runs").join(outcome)).expect("it is read");
+    let outcome = Outcome::parse(&outcome).expect("it is whole");
+    assert_eq!(outcome.outcome, Ending::Aborted);
+    // What is no id is not noted either.
+    assert_eq!(outcome.entry_ids.iter().map(ToString::to_string).collect::<Vec<_>>(), [id]);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use crate::support::faulty::{ALL_KINDS, Call, Fault, Faults, FaultyDir, Op};
 use crate::support::system::{TestSystem, World, scope};
-use crate::support::{TestWorkspace, new_entry_id, original_record, set_age};
+use crate::support::{TestWorkspace, names, new_entry_id, original_record, set_age};
 use consolidation_guest::error::{Error, ErrorCode};
 use consolidation_guest::fs::FsErrorKind;
-use consolidation_guest::layout::{EntryId, FlagName, LOCK_PATH, Token};
+use consolidation_guest::layout::{EntryId, FlagName, LOCK_PATH, RUNS, Token, UNFINISHED_PATH};
 use consolidation_guest::lock::{AcquireOptions, Held, Takeover};
+use consolidation_guest::outcome::{Ending, Outcome};
 use consolidation_guest::record::LockRecord;
 use std::collections::BTreeMap;
 use std::fs;
@@ -382,6 +383,16 @@ impl Fixture {
     fn left(&self) -> usize {
         self.consumed.iter().filter(|id| self.has(**id)).count()
     }
+
+    /// Does the disk say that the run is committed, or was and has ended?
+    fn is_committed(&self) -> bool {
+        let root = self.workspace.root();
+        names(&root.join(UNFINISHED_PATH)).iter().any(|name| name.ends_with(".committed"))
+            || names(&root.join(RUNS)).iter().filter(|name| name.ends_with(".json")).any(|name| {
+                let outcome = fs::read(root.join(RUNS).join(name)).expect("it is read");
+                Outcome::parse(&outcome).expect("it is whole").outcome == Ending::Consolidated
+            })
+    }
 }
 
 /// Every call of `act` fails in every way in turn; `check` gets what came of it.
@@ -417,8 +428,10 @@ fn whatever_fails_while_releasing_with_cleanup_the_report_is_true() {
         |_, held| held.release_with_cleanup(),
         |fixture, call, fault, result, told| {
             let left = fixture.left();
+            let committed = fixture.is_committed();
             match result {
                 Ok(report) => {
+                    assert!(committed, "{told}: {report:?} without a commit");
                     let all = report.removed + report.missing + report.failed.len() as u64;
                     assert_eq!(all, 2, "{told}: {report:?}");
                     if matches!(fault, Fault::Refuse(kind) if kind != FsErrorKind::NotFound) {
@@ -429,23 +442,23 @@ fn whatever_fails_while_releasing_with_cleanup_the_report_is_true() {
                     }
                 }
                 Err(error) if error.code == ErrorCode::LockLost => {
-                    assert_eq!(left, 2, "{told}: lost, and entries were deleted");
+                    assert!(!committed, "{told}: lost, and committed");
                 }
-                Err(error) => {
-                    assert!(error.path.is_some(), "{told}: {error}");
-                    let committed = call.op == Op::SyncNames && call.path == "_staging";
-                    if !committed && !matches!(call.op, Op::Unlink | Op::Stat | Op::Open | Op::Read) {
-                        assert_eq!(left, 2, "{told}: nothing is deleted before the commit");
-                    }
-                }
+                Err(error) => assert!(error.path.is_some(), "{told}: {error}"),
             }
-            let whole = left == 2;
+            if !committed {
+                assert_eq!(left, 2, "{told}: nothing is deleted before the commit");
+            }
             assert_not_wedged(&fixture.workspace, &fixture.system, token(), told);
-            // Committed or not, and never by half: whoever comes next has ended it.
-            let after = fixture.left();
-            // A disk that denies an entry which is there can't be seen through.
-            let lie = call.op == Op::Unlink && fault == Fault::Refuse(FsErrorKind::NotFound);
-            assert!(lie || after == 0 || after == 2 && whole, "{told}: {after} of 2 are left");
+            // Never by half: the newcomer has ended what was committed, and nothing else.
+            assert_eq!(fixture.is_committed(), committed, "{told}");
+            assert!(names(&fixture.workspace.root().join(UNFINISHED_PATH)).is_empty(), "{told}");
+            // An entry that the disk says is gone, and is not, comes again.
+            let lied = call.op == Op::Unlink
+                && fixture.consumed.iter().any(|id| call.path.ends_with(&id.file_name()))
+                && fault == Fault::Refuse(FsErrorKind::NotFound);
+            let expected = if !committed { 2 } else { usize::from(lied) };
+            assert_eq!(fixture.left(), expected, "{told}: committed {committed}");
         },
     );
 }

@@ -206,7 +206,8 @@ impl<D: Dir, S: System> Held<D, S> {
         let owner = self.record.owner();
         let ended_at = self.system.now();
         let outcome = Outcome::new(run, Ending::Consolidated, owner, ended_at, self.consumed.clone());
-        match self.runs.commit(run, &outcome, self.durability, || self.still_ours())? {
+        let again = std::mem::replace(&mut self.tried, true);
+        match self.runs.commit(run, &outcome, self.durability, again, || self.still_ours())? {
             Committed::Done => {
                 self.committed = true;
                 Ok(())
@@ -235,7 +236,7 @@ impl<D: Dir, S: System> Held<D, S> {
         if let Some(run) = self.run.take().filter(|_| !self.undeleted) {
             self.runs.end(run);
         }
-        (self.committed, self.undeleted, self.ended) = (false, false, true);
+        (self.committed, self.tried, self.undeleted, self.ended) = (false, false, false, true);
         self.runs.remove_old(self.system.now());
         Ok(())
     }
@@ -246,7 +247,7 @@ impl<D: Dir, S: System> Held<D, S> {
     /// [`ErrorCode::LockLost`]: the lock on disk is another's and is left. I/O errors.
     pub fn release_only(self, reason: Option<&str>) -> Result<ReleaseReport> {
         self.check_ours()?;
-        if let Some(run) = self.run.filter(|_| !self.committed) {
+        if let Some(run) = self.run.filter(|run| !self.committed && !self.runs.is_decided(*run)) {
             let (owner, ids) = (self.record.owner(), self.record.entry_ids());
             let mut outcome = Outcome::new(run, Ending::Failed, owner, self.system.now(), ids);
             outcome.reason = reason.map(Into::into);

@@ -147,6 +147,8 @@ pub struct Held<D, S> {
     run: Option<RunId>,
     /// It is committed, to the disk if that was asked for.
     committed: bool,
+    /// Its commit was tried.
+    tried: bool,
     /// Some of its entries could not be deleted.
     undeleted: bool,
     /// What was deleted by a call that failed afterwards.
@@ -227,6 +229,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             consumed: Vec::new(),
             run: None,
             committed: false,
+            tried: false,
             undeleted: false,
             unreported: Deleted::default(),
             sealed: false,
