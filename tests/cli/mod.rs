@@ -3,9 +3,11 @@
 
 mod crash;
 mod disk;
+mod doctor;
 mod hostile;
 mod list;
 mod lock;
+mod log;
 mod namespace;
 mod output;
 pub(crate) mod process;

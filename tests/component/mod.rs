@@ -9,6 +9,7 @@ mod lock;
 mod own_process;
 mod patched;
 mod roots;
+mod runs;
 mod sandbox;
 mod space;
 mod staging;

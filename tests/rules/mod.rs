@@ -1,6 +1,8 @@
 //! The rules, natively: no component, no sandbox, no processes but those of a test's own world.
 
 mod coexist;
+#[cfg(unix)]
+mod doctor;
 mod durable;
 mod entry;
 mod fs;
@@ -9,5 +11,8 @@ mod layout;
 mod liveness;
 mod lock;
 mod lock_faults;
+mod outcome;
 mod record;
+#[cfg(unix)]
+mod runs;
 mod staging;

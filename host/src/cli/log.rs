@@ -63,7 +63,7 @@ fn write_run(out: &mut dyn Write, run: &Run) -> io::Result<()> {
         Ending::Aborted => "aborted, kept",
         Ending::Unlocked => "unlocked by force, had taken",
     };
-    write!(out, "{id}  {ended_at}  {what} {}", count(*entry_count, "entry", "entries"))?;
+    write!(out, "{id}  {}  {what} {}", printable(ended_at), count(*entry_count, "entry", "entries"))?;
     if owner.pid != 0 {
         write!(out, "; pod {:?}, pid {}", owner.pod_name, owner.pid)?;
     }

@@ -1,0 +1,403 @@
+//! What is left over in a workspace: named, changed by nobody who only looks, and removed by who holds the
+//! lock.
+
+use crate::support::faulty::{Fault, Faults, Op};
+use crate::support::system::{World, scope, wall_clock};
+use crate::support::{TestWorkspace, entry_id, names, new_entry_id, original_record, set_age};
+use consolidation_guest::doctor::{Finding, FindingKind};
+use consolidation_guest::error::{ErrorCode, Owner};
+use consolidation_guest::fs::FsErrorKind;
+use consolidation_guest::layout::{ASIDE, EntryId, Progress, RUNS, UNFINISHED_PATH};
+use consolidation_guest::lock::AcquireOptions;
+use consolidation_guest::outcome::{Ending, Outcome};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+const OWN: u32 = 4242;
+const OTHER: u32 = 77;
+
+fn options() -> AcquireOptions {
+    AcquireOptions { pod_name: "pod-a".into(), lease_seconds: Some(60), ..AcquireOptions::default() }
+}
+
+/// Kinds and paths of findings, in their order.
+fn told(findings: &[Finding]) -> Vec<(FindingKind, &str)> {
+    findings.iter().map(|finding| (finding.kind, finding.path.as_str())).collect()
+}
+
+/// Everything below a directory: paths, what they are, and for files the content and the time.
+fn tree(workspace: &TestWorkspace) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![workspace.root().to_owned()];
+    while let Some(directory) = open.pop() {
+        for name in names(&directory) {
+            let path = directory.join(name);
+            let data = path.symlink_metadata().expect("it is there");
+            if data.is_dir() {
+                open.push(path.clone());
+            }
+            let content = data.is_file().then(|| fs::read(&path).ok());
+            found.push(format!("{path:?} {:?} {:?} {content:?}", data.file_type(), data.modified().ok()));
+        }
+    }
+    found
+}
+
+fn days_ago(days: u64) -> EntryId {
+    entry_id(wall_clock().millis() - days * 86_400_000, 1)
+}
+
+fn outcome(run: EntryId, ids: &[EntryId]) -> Vec<u8> {
+    Outcome::new(run, Ending::Consolidated, Owner::unknown(), wall_clock(), ids.to_vec()).to_file()
+}
+
+impl TestWorkspace {
+    fn put_run(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        fs::create_dir_all(self.root().join(UNFINISHED_PATH)).expect("a directory");
+        let path = self.root().join(RUNS).join(name);
+        fs::write(&path, content).expect("written");
+        path
+    }
+
+    fn put_unfinished(&self, progress: Progress, run: EntryId, ids: &[EntryId]) -> String {
+        let name = format!(".unfinished/{}", progress.name(run));
+        self.put_run(&name, outcome(run, ids));
+        format!("runs/{name}")
+    }
+}
+
+#[test]
+fn workspace_in_order_has_no_findings() {
+    let workspace = TestWorkspace::new();
+    let system = World::new().start(OWN);
+    let pod = workspace.open(&system);
+    assert_eq!(pod.examine().expect("examined"), []);
+    assert_eq!(names(workspace.root()), [] as [String; 0], "who looks creates nothing");
+    workspace.put_entry();
+    let (mut held, _) = pod.acquire(&options()).expect("held");
+    assert_eq!(pod.examine().expect("examined"), [], "a lock that is held is no finding");
+    pod.record_consumed(&mut held, pod.entry_ids().expect("listed")).expect("recorded");
+    held.release_with_cleanup().expect("released");
+    assert_eq!(pod.examine().expect("examined"), []);
+    assert_eq!(pod.mend(&options()).expect("mended"), []);
+    workspace.assert_nothing_left();
+}
+
+/// One finding, which goes when it is mended.
+#[track_caller]
+fn is_found_and_removed(workspace: &TestWorkspace, world: &World, kind: FindingKind, path: &str) -> Finding {
+    let pod = workspace.open(&world.start(OWN));
+    let before = tree(workspace);
+    let found = pod.examine().expect("examined");
+    assert_eq!(told(&found), [(kind, path)]);
+    assert!(found[0].mendable && !found[0].mended && !found[0].detail.is_empty(), "{found:?}");
+    assert_eq!(pod.examine().expect("examined"), found);
+    assert_eq!(tree(workspace), before, "who only looks changes nothing");
+    let mended = pod.mend(&options()).expect("mended");
+    assert_eq!(mended, [Finding { mended: true, ..found[0].clone() }]);
+    assert_eq!(pod.examine().expect("examined"), []);
+    workspace.assert_nothing_left();
+    found[0].clone()
+}
+
+#[test]
+fn stale_lock_is_found_and_removed() {
+    let workspace = TestWorkspace::new();
+    let id = workspace.put_entry();
+    workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[&id.to_string()]));
+    let found = is_found_and_removed(
+        &workspace,
+        &World::new(),
+        FindingKind::StaleLock,
+        "_staging/.consolidation.lock",
+    );
+    assert!(found.detail.contains("pod-b") && found.detail.contains("no process"), "{found:?}");
+    assert!(workspace.staged(&id.file_name()).exists());
+}
+
+#[test]
+fn unreadable_lock_is_found_and_removed() {
+    let workspace = TestWorkspace::new();
+    workspace.put(".consolidation.lock", "garbage");
+    set_age(&workspace.lock(), 100);
+    is_found_and_removed(
+        &workspace,
+        &World::new(),
+        FindingKind::UnreadableLock,
+        "_staging/.consolidation.lock",
+    );
+}
+
+#[test]
+fn lock_put_aside_is_found_and_removed() {
+    let workspace = TestWorkspace::new();
+    workspace.put_entry();
+    workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[]));
+    fs::rename(workspace.lock(), workspace.staged(ASIDE)).expect("put aside");
+    let pod = workspace.open(&World::new().start(OWN));
+    let found = pod.examine().expect("examined");
+    assert!(told(&found).contains(&(FindingKind::LockAside, "_staging/.consolidation.lock.q")), "{found:?}");
+    let mended = pod.mend(&options()).expect("mended");
+    assert!(mended.iter().all(|finding| finding.mended), "{mended:?}");
+    assert!(!workspace.staged(ASIDE).exists());
+    assert_eq!(pod.examine().expect("examined"), []);
+}
+
+#[test]
+fn flag_of_a_dead_owner_is_found_and_removed() {
+    let workspace = TestWorkspace::new();
+    let world = World::new();
+    drop(workspace.open(&world.start(OTHER)).acquire(&options()).expect("held"));
+    fs::remove_file(workspace.lock()).expect("removed");
+    world.end(OTHER);
+    let flag = format!("_staging/.owners/{}", workspace.owners()[0]);
+    is_found_and_removed(&workspace, &world, FindingKind::DeadFlag, &flag);
+}
+
+#[test]
+fn copy_of_a_flag_that_nobody_uses_is_found_and_removed() {
+    let workspace = TestWorkspace::new();
+    let world = World::new();
+    drop(workspace.open(&world.start(OTHER)).acquire(&options()).expect("held"));
+    fs::remove_file(workspace.lock()).expect("removed");
+    world.end(OTHER);
+    let flag = workspace.owners()[0].clone();
+    fs::rename(workspace.owner(&flag), workspace.owner(&format!("{flag}.pub"))).expect("renamed");
+    is_found_and_removed(&workspace, &world, FindingKind::DeadFlag, &format!("_staging/.owners/{flag}.pub"));
+}
+
+#[test]
+fn old_temporary_files_are_found_and_removed() {
+    let workspace = TestWorkspace::with_staging();
+    let name = days_ago(2).temporary_name();
+    workspace.put(&name, "{\"half\":");
+    set_age(&workspace.staged(&name), 2 * 86_400);
+    is_found_and_removed(&workspace, &World::new(), FindingKind::Temporary, &format!("_staging/{name}"));
+
+    let path = workspace.put_run(&name, "{\"half\":");
+    set_age(&path, 2 * 86_400);
+    is_found_and_removed(&workspace, &World::new(), FindingKind::Temporary, &format!("runs/{name}"));
+}
+
+#[test]
+fn unfinished_runs_are_found_and_ended() {
+    for progress in Progress::ALL {
+        let workspace = TestWorkspace::new();
+        let (taken, other) = (workspace.put_entry(), workspace.put_entry());
+        let run = new_entry_id();
+        let path = workspace.put_unfinished(progress, run, &[taken]);
+        let found = is_found_and_removed(&workspace, &World::new(), FindingKind::UnfinishedRun, &path);
+        let committed = progress == Progress::Committed;
+        assert_eq!(found.detail.contains("committed, and"), committed, "{found:?}");
+        assert_eq!(workspace.staged(&taken.file_name()).exists(), !committed, "{progress:?}");
+        assert!(workspace.staged(&other.file_name()).exists());
+        let ended =
+            workspace.open(&World::new().start(OWN)).past_run(run).expect("read").expect("it is known");
+        let ending = if committed { Ending::Consolidated } else { Ending::Aborted };
+        assert_eq!((ended.outcome.outcome, ended.pending), (ending, false));
+    }
+}
+
+#[test]
+fn old_outcome_is_found_and_removed() {
+    let workspace = TestWorkspace::new();
+    let name = days_ago(31).file_name();
+    let path = workspace.put_run(&name, outcome(days_ago(31), &[]));
+    set_age(&path, 31 * 86_400);
+    workspace.put_run(&days_ago(29).file_name(), outcome(days_ago(29), &[]));
+    is_found_and_removed(&workspace, &World::new(), FindingKind::OldOutcome, &format!("runs/{name}"));
+    assert_eq!(workspace.open(&World::new().start(OWN)).past_runs(10).expect("listed").0.len(), 1);
+}
+
+/// One finding, which stays, and says what helps.
+#[track_caller]
+fn is_found_and_left(workspace: &TestWorkspace, kind: FindingKind, path: &str) {
+    let pod = workspace.open(&World::new().start(OWN));
+    let before = tree(workspace);
+    let found = pod.examine().expect("examined");
+    assert_eq!(told(&found), [(kind, path)]);
+    assert!(!found[0].mendable && !found[0].detail.is_empty(), "{found:?}");
+    assert_eq!(tree(workspace), before, "who only looks changes nothing");
+    assert_eq!(pod.mend(&options()).expect("mended"), found, "it is left");
+    assert_eq!(pod.examine().expect("examined"), found);
+}
+
+#[test]
+fn unreadable_outcome_is_found_and_left() {
+    for content in ["", "{\"half\":", "[]"] {
+        let workspace = TestWorkspace::new();
+        let name = new_entry_id().file_name();
+        let path = workspace.put_run(&name, content);
+        is_found_and_left(&workspace, FindingKind::UnreadableOutcome, &format!("runs/{name}"));
+        assert_eq!(fs::read(path).expect("it is there"), content.as_bytes());
+    }
+}
+
+#[test]
+fn unusable_entry_is_found_and_left() {
+    let workspace = TestWorkspace::new();
+    let name = new_entry_id().file_name();
+    workspace.put(&name, "{}");
+    is_found_and_left(&workspace, FindingKind::UnusableEntry, &format!("_staging/{name}"));
+    assert!(workspace.staged(&name).exists());
+}
+
+#[test]
+fn foreign_things_are_found_and_left() {
+    let run = new_entry_id();
+    for path in [
+        "_staging/.owners/README".to_owned(),
+        "runs/notes.txt".into(),
+        "runs/notes.json".into(),
+        format!("runs/{}.bak", run.file_name()),
+        "runs/.unfinished/README".into(),
+        format!("runs/.unfinished/{run}.json"),
+        format!("runs/.unfinished/{run}.committed.bak"),
+    ] {
+        let workspace = TestWorkspace::new();
+        let file = workspace.root().join(&path);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
+        fs::write(&file, "mine").expect("written");
+        is_found_and_left(&workspace, FindingKind::Foreign, &path);
+        assert_eq!(fs::read(file).expect("it is there"), b"mine");
+    }
+}
+
+#[test]
+fn directories_and_links_in_place_of_files_of_ours_are_foreign() {
+    let run = new_entry_id();
+    for path in [
+        format!("runs/{}", run.file_name()),
+        format!("runs/.unfinished/{}", Progress::Committed.name(run)),
+        format!("runs/.unfinished/{}", Progress::Open.name(run)),
+    ] {
+        for is_link in [false, true] {
+            let workspace = TestWorkspace::new();
+            let id = workspace.put_entry();
+            let outside = workspace.root().join("outside");
+            fs::write(&outside, outcome(run, &[id])).expect("written");
+            let odd = workspace.root().join(&path);
+            fs::create_dir_all(odd.parent().expect("a directory")).expect("a directory");
+            if is_link {
+                symlink(&outside, &odd).expect("a link");
+            } else {
+                fs::create_dir(&odd).expect("a directory");
+            }
+            is_found_and_left(&workspace, FindingKind::Foreign, &path);
+            assert!(workspace.staged(&id.file_name()).exists() && outside.exists());
+        }
+    }
+    let workspace = TestWorkspace::with_staging();
+    fs::create_dir(workspace.lock()).expect("a directory");
+    let pod = workspace.open(&World::new().start(OWN));
+    let found = pod.examine().expect("examined");
+    assert_eq!(told(&found), [(FindingKind::Foreign, "_staging/.consolidation.lock")]);
+    assert_eq!(pod.mend(&options()).expect_err("refused").code, ErrorCode::WrongFileType);
+    assert!(workspace.lock().is_dir());
+}
+
+#[test]
+fn mend_is_refused_while_the_lock_is_held_and_changes_nothing() {
+    let workspace = TestWorkspace::new();
+    let world = World::new();
+    let id = workspace.put_entry();
+    let holder = workspace.open(&world.start(OTHER));
+    let (mut held, _) = holder.acquire(&options()).expect("held");
+    holder.record_consumed(&mut held, vec![id]).expect("recorded");
+    workspace.put_unfinished(Progress::Committed, new_entry_id(), &[]);
+    let old = days_ago(2).temporary_name();
+    workspace.put(&old, "");
+    set_age(&workspace.staged(&old), 2 * 86_400);
+    let before = tree(&workspace);
+    let pod = workspace.open(&world.start(OWN));
+    let error = pod.mend(&options()).expect_err("in use");
+    assert_eq!((error.code, error.owner.map(|owner| owner.pid)), (ErrorCode::InUse, Some(OTHER)));
+    assert_eq!(
+        told(&pod.examine().expect("examined")),
+        [(FindingKind::Temporary, &*format!("_staging/{old}"))],
+        "what a holder that lives has not ended is its work"
+    );
+    assert_eq!(workspace.lock_bytes().is_some(), workspace.owners().len() == 1);
+    // Only the directories' times tell that a contender was there.
+    let files = |tree: Vec<String>| tree.into_iter().filter(|line| !line.contains("is_dir: true")).count();
+    assert_eq!(files(tree(&workspace)), files(before));
+    assert_eq!(held.release_with_cleanup().expect("still ours").removed, 1);
+}
+
+#[test]
+fn lock_that_nobody_can_judge_is_no_finding_and_not_mended() {
+    let workspace = TestWorkspace::new();
+    let there = World::in_scope(scope("machine2", "boot2", "1")).start(OTHER);
+    drop(workspace.open(&there).acquire(&options()).expect("held"));
+    let pod = workspace.open(&World::new().start(OWN));
+    assert_eq!(pod.examine().expect("examined"), []);
+    assert_eq!(pod.mend(&options()).expect_err("unknown").code, ErrorCode::InUse);
+    assert!(workspace.lock_bytes().is_some());
+}
+
+#[test]
+fn everything_at_once_is_sorted_by_kind_and_path() {
+    let workspace = TestWorkspace::new();
+    let id = workspace.put_entry();
+    workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[&id.to_string()]));
+    workspace.put("notes.json", "");
+    let runs = [new_entry_id(), new_entry_id()];
+    workspace.put_unfinished(Progress::Committed, runs[1], &[id]);
+    workspace.put_unfinished(Progress::Open, runs[0], &[id]);
+    workspace.put_run("notes.txt", "");
+    workspace.put_run(&runs[1].file_name(), "torn");
+    let pod = workspace.open(&World::new().start(OWN));
+    let found = pod.examine().expect("examined");
+    let kinds: Vec<FindingKind> = found.iter().map(|finding| finding.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            FindingKind::StaleLock,
+            FindingKind::UnfinishedRun,
+            FindingKind::UnfinishedRun,
+            FindingKind::UnreadableOutcome,
+            FindingKind::UnusableEntry,
+            FindingKind::Foreign,
+        ]
+    );
+    assert!(found.is_sorted());
+    let mended = pod.mend(&options()).expect("mended");
+    for finding in &mended {
+        let is_mended = finding.mendable || finding.kind == FindingKind::UnreadableOutcome;
+        assert_eq!(finding.mended, is_mended, "{finding:?}");
+    }
+    assert!(!workspace.staged(&id.file_name()).exists(), "it was consumed");
+}
+
+/// What could not be removed is not said to be.
+#[test]
+fn what_cannot_be_removed_is_said_to_be_left() {
+    let workspace = TestWorkspace::with_staging();
+    let name = days_ago(2).temporary_name();
+    workspace.put(&name, "");
+    set_age(&workspace.staged(&name), 2 * 86_400);
+    let id = workspace.put_entry();
+    let run = workspace.put_unfinished(Progress::Committed, new_entry_id(), &[id]);
+    let faults = Faults::by(|_, call| {
+        let stubborn = call.op == Op::Unlink && (call.path.ends_with(".tmp") || call.path.ends_with(".json"));
+        if stubborn { Fault::Refuse(FsErrorKind::NotPermitted) } else { Fault::Pass }
+    });
+    let pod = workspace.open_faulty(&World::new().start(OWN), &faults);
+    let found = pod.mend(&options()).expect("mended");
+    assert_eq!(
+        told(&found),
+        [(FindingKind::Temporary, &*format!("_staging/{name}")), (FindingKind::UnfinishedRun, &*run)]
+    );
+    assert!(found.iter().all(|finding| finding.mendable && !finding.mended), "{found:?}");
+    workspace.assert_only_temporary(&name);
+}
+
+impl TestWorkspace {
+    #[track_caller]
+    fn assert_only_temporary(&self, name: &str) {
+        assert_eq!(self.temporaries(), [name]);
+        assert!(self.lock_bytes().is_none());
+        assert_eq!(self.owners(), [] as [String; 0]);
+    }
+}
