@@ -49,7 +49,7 @@ fn overwrite(staging: &SimDir, name: &str, content: &str) -> FsResult<()> {
 fn hold(process: &Process, staging: &SimDir) -> FsResult<()> {
     let token = process.token();
     process.with(|state| state.ledger.holds(process.id(), token, None, &state.disk, state.clock));
-    process.work(0);
+    process.work(1_000);
     let removed = staging.unlink(LOCK);
     process.with(|state| state.ledger.holds_no_longer(token));
     removed

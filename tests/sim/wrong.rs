@@ -92,10 +92,10 @@ fn a_disk_that_does_not_synchronise_loses_entries() {
         state.ledger.careless();
         state
     };
-    assert_found(every_point("stage", file_sync, careless, stage_one), "is half");
-    assert_found(every_point("stage", dir_sync, careless, stage_one), "was staged and is lost");
+    assert_found(every_point("stage", file_sync, careless, stage_one, 1), "is half");
+    assert_found(every_point("stage", dir_sync, careless, stage_one, 1), "was staged and is lost");
     for lies in [file_sync, dir_sync] {
-        assert_found(every_point("a run", lies, ENTRIES.1, run_whole), "before the commit");
+        assert_found(every_point("a run", lies, ENTRIES.1, run_whole, 1), "before the commit");
     }
 }
 
@@ -155,9 +155,9 @@ fn stage_that_leaves_out_a_step_loses_entries() {
         })
     };
     let nothing = NOTHING.1;
-    assert_found(every_point("in place", Quirks::NONE, nothing, in_place), "is half");
-    assert_found(every_point("without data", Quirks::NONE, nothing, without_data), "is half");
-    assert_found(every_point("without names", Quirks::NONE, nothing, without_names), "is lost");
+    assert_found(every_point("in place", Quirks::NONE, nothing, in_place, 1), "is half");
+    assert_found(every_point("without data", Quirks::NONE, nothing, without_data, 1), "is half");
+    assert_found(every_point("without names", Quirks::NONE, nothing, without_names, 1), "is lost");
 }
 
 #[test]
@@ -171,6 +171,6 @@ fn a_release_that_deletes_what_it_did_not_commit_is_noticed() {
         let deleted = root.open_dir(STAGING).and_then(|staging| staging.unlink(&ids[0].file_name()));
         deleted.map_err(|error| Error::io("delete", STAGING, &error))
     };
-    let found = every_point("deletes", Quirks::NONE, ENTRIES.1, deletes);
+    let found = every_point("deletes", Quirks::NONE, ENTRIES.1, deletes, 1);
     assert_found(found, "no run that consumed it is committed");
 }

@@ -130,7 +130,7 @@ pub(super) fn take_down<D: Dir>(staging: &D, token: Token) -> Result<bool> {
         match carries_at(staging, Place::Aside, token)? {
             Carried::Ours => {
                 unlink_aside(staging)?;
-                return Ok(true);
+                found = true;
             }
             // It was overwritten by one of the original format. If it can't be put back it counts there.
             Carried::Other if put_aside => drop(put_back(staging)),

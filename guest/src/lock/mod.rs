@@ -278,7 +278,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         // L first: a flag without a lock is a contender that is gone, a lock without a flag would be
         // a holder that nobody sees in the roster.
         if carries(&staging, token)? == Carried::Ours {
-            self.note_abandoned(&staging);
+            self.note_abandoned(&staging, token);
         }
         if take_down(&staging, token)? {
             found = true;
@@ -302,8 +302,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
 
     /// Notes the outcome of the run whose lock is abandoned. If it was committed, the next one who takes
     /// the lock ends it, and notes that.
-    fn note_abandoned(&self, staging: &D) {
+    fn note_abandoned(&self, staging: &D, token: Token) {
         let Some(record) = read_record(staging, LOCK) else { return };
+        // Since the look that found our token it may have become another's.
+        if record.token != Some(token.to_string()) {
+            return;
+        }
         let Some(run) = record.run_id.as_deref().and_then(RunId::parse) else { return };
         let Ok(Some(runs)) = self.runs() else { return };
         let by = EndedBy { pid: record.pid, pod_name: record.pod_name.clone() };
