@@ -233,7 +233,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 // Made since: its owner has yet to look for its flag, which is gone.
                 Progress::Open => {}
                 Progress::Sealed => {
-                    recovered.push(runs.end_sealed(run, by, self.system.now(), self.new_id())?);
+                    let dead = dead.filter(|dead| dead.run_id == Some(run.to_string()));
+                    recovered.push(runs.end_sealed(run, dead, by, self.system.now(), self.new_id())?);
                 }
                 Progress::Committed => recovered.extend(runs.end_committed(run, staging, durability)?),
             }
@@ -384,11 +385,21 @@ impl<D: Dir> Runs<D> {
         }
     }
 
-    fn end_sealed(&self, run: RunId, by: &EndedBy, now: Time, temporary: EntryId) -> Result<Recovered> {
+    fn end_sealed(
+        &self,
+        run: RunId,
+        dead: Option<&LockRecord>,
+        by: &EndedBy,
+        now: Time,
+        temporary: EntryId,
+    ) -> Result<Recovered> {
         let mut outcome = match self.read_unfinished(run, Progress::Sealed)? {
             Found::Outcome(outcome) => outcome,
+            // Its owner stopped while it was writing it. What it had taken is in its lock.
             Found::Nothing | Found::Unreadable(_) => {
-                Outcome::new(run, Ending::Aborted, Owner::unknown(), now, Vec::new())
+                let owner = dead.map_or_else(Owner::unknown, LockRecord::owner);
+                let ids = dead.map(LockRecord::entry_ids).unwrap_or_default();
+                Outcome::new(run, Ending::Aborted, owner, now, ids)
             }
         };
         outcome.end(Ending::Aborted, now, by, "its owner stopped before it was committed");

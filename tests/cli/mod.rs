@@ -4,8 +4,11 @@
 mod crash;
 mod disk;
 mod doctor;
+mod filesystems;
 mod hostile;
+mod injected;
 mod list;
+mod liveness;
 mod lock;
 mod log;
 mod namespace;
@@ -17,5 +20,6 @@ mod sample;
 mod signals;
 mod stage;
 mod status;
+mod stopped;
 mod unlock;
 mod wait;

@@ -5,6 +5,7 @@
 
 mod events;
 mod faults;
+mod kept;
 mod lock;
 mod own_process;
 mod patched;

@@ -84,7 +84,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
                     Ok(()) => return self.settled(taken),
                     Err(error) if error.kind == FsErrorKind::Exists => {}
                     Err(error) if lacks_links(&error) && !self.coexist => links = false,
-                    Err(error) => return Err(Error::io("create the lock", LOCK_PATH, &error)),
+                    Err(error) => return Err(self.cannot_create(&error)),
                 }
             }
             match self.look()? {
@@ -214,9 +214,20 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         let copy = self.flag.publish_name();
         create_whole(self.owners, &copy, &record.to_file(), Durability::None)
             .map_err(|error| Error::io("write", owners_path(&copy), &error))?;
-        self.owners
-            .rename(&copy, self.staging, LOCK)
-            .map_err(|error| Error::io("create the lock", LOCK_PATH, &error))
+        self.owners.rename(&copy, self.staging, LOCK).map_err(|error| self.cannot_create(&error))
+    }
+
+    /// Step 3 failed. If our flag is gone, we were stopped here for longer than our lease, and others have
+    /// gone on without us.
+    fn cannot_create(&self, error: &FsError) -> Error {
+        let gone = |error: &FsError| error.kind == FsErrorKind::NotFound;
+        if gone(error) && self.owners.stat(self.flag.as_str()).is_err_and(|error| gone(&error)) {
+            let message = format!(
+                "the lock {LOCK_PATH} was not taken: this process stood still for longer than its lease, and others went on without it; try again"
+            );
+            return Error::new(ErrorCode::InUse, message).at(LOCK_PATH).owned_by(owner_on_disk(self.staging));
+        }
+        Error::io("create the lock", LOCK_PATH, error)
     }
 
     /// The live flags but ours, sorted. Dead owners' flags are removed on the way.

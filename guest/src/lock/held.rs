@@ -1,6 +1,7 @@
 //! A lock that is held. Invariant: it is only ever replaced by rename, never written in place, but for
 //! [`Held::refresh`], which writes one byte over itself; and nothing is touched that is another's.
 
+use super::aside::take_down;
 use super::look::{Carried, carries, owner_on_disk, tail_carries};
 use super::refusal::{flag_lost, lost};
 use super::roster::lower;
@@ -290,7 +291,16 @@ impl<D: Dir, S: System> Held<D, S> {
     fn rewrite(&self, temporary: EntryId) -> Result<()> {
         self.still_ours()?;
         replace(&self.staging, &temporary.temporary_name(), LOCK, &self.record.to_file(), Durability::None)
-            .map_err(|error| Error::io("rewrite the lock", LOCK_PATH, &error))
+            .map_err(|error| Error::io("rewrite the lock", LOCK_PATH, &error))?;
+        // Who was stopped between the look and the rename for longer than its lease has just put its record
+        // over that of its successor, and must not go on as if it held.
+        match self.owners.stat(self.flag.as_str()) {
+            Err(error) if error.kind == FsErrorKind::NotFound => {
+                let taken_back = take_down(&self.staging, self.flag.token).map(drop);
+                Err(besides(flag_lost(&self.flag, None), taken_back))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

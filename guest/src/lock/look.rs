@@ -170,7 +170,13 @@ pub(super) fn carries_at<D: Dir>(staging: &D, place: Place, token: Token) -> Res
         let ours = tail_carries(&staging.open(place.name())?, stat.size, token)?;
         Ok(if ours { Carried::Ours } else { Carried::Other })
     };
-    match look() {
+    // A second look at what seems to be another's: some file systems in user space show the size of a file
+    // that was replaced a moment ago.
+    let looked = match look() {
+        Ok(Carried::Other) => look(),
+        looked => looked,
+    };
+    match looked {
         Err(FsError { kind: FsErrorKind::NotFound, .. }) => Ok(Carried::Nothing),
         other => other.map_err(|error| Error::io("read the lock", place.path(), &error)),
     }
