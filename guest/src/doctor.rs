@@ -143,7 +143,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
     fn examine_staging(&self, staging: &D, findings: &mut Findings) -> Result<()> {
         let summary = self.summarize()?;
         for file in &summary.unusable {
-            findings.add(FindingKind::UnusableEntry, staging_path(&file.name), file.reason.as_str());
+            let detail = format!("{}; mend it or move it away", file.reason);
+            findings.add(FindingKind::UnusableEntry, staging_path(&file.name), detail);
         }
         let unnamed = summary.unusable_count.saturating_sub(summary.unusable.len() as u64);
         if unnamed > 0 {
@@ -201,7 +202,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
         listed.map_err(|error| Error::io("list", RUNS, &error))?;
         let Some(runs) = self.runs()? else { return Ok(()) };
         for (run, reason) in runs.unreadable()? {
-            findings.add(FindingKind::UnreadableOutcome, runs_path(&run.file_name()), reason);
+            let detail = format!("{reason}; move it away or delete it, no run needs it");
+            findings.add(FindingKind::UnreadableOutcome, runs_path(&run.file_name()), detail);
         }
         for name in runs.old(self.system.now())? {
             let kind = if name.starts_with('.') { FindingKind::Temporary } else { FindingKind::OldOutcome };

@@ -89,7 +89,9 @@ pub fn check<'a>(text: &'a str, default_source: Option<&'a Source>) -> Result<Pa
             return Err("the default source's range ends before it starts".into());
         }
         (None, Some(source)) => SourceText::Default(source),
-        (None, None) => return Err("missing member `source`".into()),
+        (None, None) => {
+            return Err("missing member `source`: {\"segment_id\": ..., \"range\": [start, end]}".into());
+        }
     };
     Ok(Payload { source, lists, others })
 }

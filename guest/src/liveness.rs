@@ -30,6 +30,8 @@ pub enum Verdict {
     Dead(String),
     /// It is there. Why.
     Alive(String),
+    /// It is dead, and the command that it started works on. Why.
+    Working(String),
     /// Nobody can tell from here. Why.
     Unknown(String),
 }
@@ -38,7 +40,10 @@ impl Verdict {
     /// Why.
     pub fn reason(&self) -> &str {
         match self {
-            Verdict::Dead(reason) | Verdict::Alive(reason) | Verdict::Unknown(reason) => reason,
+            Verdict::Dead(reason)
+            | Verdict::Alive(reason)
+            | Verdict::Working(reason)
+            | Verdict::Unknown(reason) => reason,
         }
     }
 
@@ -87,9 +92,12 @@ pub fn judge_record(
             // The host is gone, but the command that it started works on: its effects would meet
             // those of the next run.
             match record.command_group {
-                Some(group) if verdict.is_dead() && command_runs(group, record, system) => Verdict::Alive(
-                    format!("its command still runs in process group {group}, though {}", verdict.reason()),
-                ),
+                Some(group) if verdict.is_dead() && command_runs(group, record, system) => {
+                    Verdict::Working(format!(
+                        "its command still runs in process group {group}, though {}; wait for it, or end it with `kill -- -{group}`",
+                        verdict.reason()
+                    ))
+                }
                 _ => verdict,
             }
         }

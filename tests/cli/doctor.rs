@@ -52,13 +52,13 @@ fn findings_exit_1_and_nothing_is_changed() {
     left over  stale lock: _staging/.consolidation.lock: pid <pid> (pod "pod-b"): there is no process <pid>
     left over  old temporary file: _staging/.<id>.tmp: a killed writer left it
     left over  unfinished run: runs/.unfinished/<id>.committed: it is committed, and its entries are to be deleted
-    see to it  unusable entry: _staging/notes \u{1b}[31m.json: the name is not a lower-case UUIDv7 and .json
+    see to it  unusable entry: _staging/notes \u{1b}[31m.json: the name is not a lower-case UUIDv7 and .json; mend it or move it away
     see to it  foreign: runs/notes.txt: it is no outcome of a run; move it away
     5 findings are left; the next run, or `doctor --fix`, removes what is left over
     "#);
     let document = workspace.consolidate(["doctor", "--json"]).run().exits(1);
     document.json();
-    assert_snapshot!(tidy(&document.out, &workspace), @r#"{"findings":[{"detail":"pid <pid> (pod \"pod-b\"): there is no process <pid>","kind":"stale_lock","mendable":true,"mended":false,"path":"_staging/.consolidation.lock"},{"detail":"a killed writer left it","kind":"temporary","mendable":true,"mended":false,"path":"_staging/.<id>.tmp"},{"detail":"it is committed, and its entries are to be deleted","kind":"unfinished_run","mendable":true,"mended":false,"path":"runs/.unfinished/<id>.committed"},{"detail":"the name is not a lower-case UUIDv7 and .json","kind":"unusable_entry","mendable":false,"mended":false,"path":"_staging/notes \u001b[31m.json"},{"detail":"it is no outcome of a run; move it away","kind":"foreign","mendable":false,"mended":false,"path":"runs/notes.txt"}],"left":5}"#);
+    assert_snapshot!(tidy(&document.out, &workspace), @r#"{"findings":[{"detail":"pid <pid> (pod \"pod-b\"): there is no process <pid>","kind":"stale_lock","mendable":true,"mended":false,"path":"_staging/.consolidation.lock"},{"detail":"a killed writer left it","kind":"temporary","mendable":true,"mended":false,"path":"_staging/.<id>.tmp"},{"detail":"it is committed, and its entries are to be deleted","kind":"unfinished_run","mendable":true,"mended":false,"path":"runs/.unfinished/<id>.committed"},{"detail":"the name is not a lower-case UUIDv7 and .json; mend it or move it away","kind":"unusable_entry","mendable":false,"mended":false,"path":"_staging/notes \u001b[31m.json"},{"detail":"it is no outcome of a run; move it away","kind":"foreign","mendable":false,"mended":false,"path":"runs/notes.txt"}],"left":5}"#);
     assert_eq!(workspace.ids(), ids);
     assert!(workspace.lock().exists());
 }
@@ -72,7 +72,7 @@ fn fix_removes_what_is_left_over_and_says_what_is_not() {
     removed    stale lock: _staging/.consolidation.lock: pid <pid> (pod "pod-b"): there is no process <pid>
     removed    old temporary file: _staging/.<id>.tmp: a killed writer left it
     removed    unfinished run: runs/.unfinished/<id>.committed: it is committed, and its entries are to be deleted
-    see to it  unusable entry: _staging/notes \u{1b}[31m.json: the name is not a lower-case UUIDv7 and .json
+    see to it  unusable entry: _staging/notes \u{1b}[31m.json: the name is not a lower-case UUIDv7 and .json; mend it or move it away
     see to it  foreign: runs/notes.txt: it is no outcome of a run; move it away
     2 findings are left
     "#);

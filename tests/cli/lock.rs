@@ -63,7 +63,7 @@ fn owner_elsewhere_is_refused_until_its_lease_is_over() {
     workspace.stage(1);
     workspace.put(".consolidation.lock", foreign_record());
     let ran = run(&workspace).run().exits(75);
-    assert_snapshot!(tidy(&ran.err, &workspace), @r#"consolidate: cannot acquire the lock in <root>: consolidation lock held by unreachable pid <pid> (pod "pod-far") since <time>: nobody can tell from here whether it lives: it runs on another machine; it counts as dead once it gave no sign of life for 60 s. Wait for that, or, if it is gone for certain, remove the lock by force; `run --wait SECONDS` waits for it, `status` shows it"#);
+    assert_snapshot!(tidy(&ran.err, &workspace), @r#"consolidate: cannot acquire the lock in <root>: consolidation lock held by unreachable pid <pid> (pod "pod-far") since <time>: nobody can tell from here whether it lives: it runs on another machine; it counts as dead once it gave no sign of life for 60 s; if it is gone for certain, `unlock --force` removes the lock; `run --wait SECONDS` waits for it, `status` shows it"#);
     set_age(&workspace.lock(), 70);
     let ran = run(&workspace).run().exits(0);
     assert!(ran.err.contains("pod-far") && ran.err.contains("lease"), "{}", ran.err);

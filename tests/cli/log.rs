@@ -63,11 +63,11 @@ fn runs_are_shown_the_newest_first() {
     <id>  <time>  unlocked by force, had taken 0 entries; pod "pod-\u{1b}[31m", pid <pid>; ended by pod "<host>", pid <pid>: it was \u{1b}[2J in the way (there is no process <pid>)
     <id>  <time>  consolidated 2 entries; pod "test-pod", pid <pid>
     <id>  <time>  aborted, kept 1 entry; pod "pod-b", pid <pid>; ended by pod "test-pod", pid <pid>: its owner stopped before it was committed
-    <id>  <time>  failed, kept 2 entries; pod "test-pod", pid <pid>: the command exited with status 3; 2 entries of this run stay staged
+    <id>  <time>  failed, kept 2 entries; pod "test-pod", pid <pid>: the command exited with status 3
     "#);
     let document = workspace.log(&["--json"]).run().exits(0);
     document.json();
-    assert_snapshot!(hide_host(&tidy(&document.out, &workspace)), @r#"{"runs":[{"ended_at":"<time>","ended_by":{"pid":<pid>,"pod_name":"<host>","started_at":""},"ending":"unlocked","entry_count":0,"entry_ids":[],"id":"<id>","owner":{"pid":<pid>,"pod_name":"pod-\u001b[31m","started_at":"<time>"},"pending":false,"reason":"it was \u001b[2J in the way (there is no process <pid>)"},{"ended_at":"<time>","ended_by":null,"ending":"consolidated","entry_count":2,"entry_ids":["<id>","<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"pending":false,"reason":null},{"ended_at":"<time>","ended_by":{"pid":<pid>,"pod_name":"test-pod","started_at":""},"ending":"aborted","entry_count":1,"entry_ids":["<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"pod-b","started_at":"<time>"},"pending":false,"reason":"its owner stopped before it was committed"},{"ended_at":"<time>","ended_by":null,"ending":"failed","entry_count":2,"entry_ids":["<id>","<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"pending":false,"reason":"the command exited with status 3; 2 entries of this run stay staged"}],"unreadable":[]}"#);
+    assert_snapshot!(hide_host(&tidy(&document.out, &workspace)), @r#"{"runs":[{"ended_at":"<time>","ended_by":{"pid":<pid>,"pod_name":"<host>","started_at":""},"ending":"unlocked","entry_count":0,"entry_ids":[],"id":"<id>","owner":{"pid":<pid>,"pod_name":"pod-\u001b[31m","started_at":"<time>"},"pending":false,"reason":"it was \u001b[2J in the way (there is no process <pid>)"},{"ended_at":"<time>","ended_by":null,"ending":"consolidated","entry_count":2,"entry_ids":["<id>","<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"pending":false,"reason":null},{"ended_at":"<time>","ended_by":{"pid":<pid>,"pod_name":"test-pod","started_at":""},"ending":"aborted","entry_count":1,"entry_ids":["<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"pod-b","started_at":"<time>"},"pending":false,"reason":"its owner stopped before it was committed"},{"ended_at":"<time>","ended_by":null,"ending":"failed","entry_count":2,"entry_ids":["<id>","<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"pending":false,"reason":"the command exited with status 3"}],"unreadable":[]}"#);
 }
 
 /// The pod of those who do not name theirs.
@@ -109,7 +109,7 @@ fn not_more_runs_are_shown_than_asked_for() {
     for (arguments, count) in [
         (&[][..], 20),
         (&["-n", "3"], 3),
-        (&["-n", "0"], 0),
+        (&["-n", "1"], 1),
         (&["-n", "4294967295"], 22),
         (&["--max", "5"], 5),
     ] {
@@ -119,7 +119,7 @@ fn not_more_runs_are_shown_than_asked_for() {
         let listed = workspace.log(arguments).args(["--json"]).run().exits(0).json();
         assert_eq!(listed["runs"].as_array().map(Vec::len), Some(count), "{arguments:?}");
     }
-    for wrong in ["-1", "x", "4294967296", ""] {
+    for wrong in ["-1", "0", "x", "4294967296", ""] {
         workspace.log(&["-n", wrong]).run().exits(2);
     }
 }

@@ -145,7 +145,8 @@ fn help_of_run() {
                               CONSOLIDATION_DURABILITY=] [default: full]
           --lease <SECONDS>   After how many seconds without a sign of life of this process those who
                               can't look at it (in another container or on another machine) may take the
-                              lock over; 0: never [default: 60]
+                              lock over; 0: never, then a crash needs `unlock --force` there [default:
+                              60]
           --coexist           Other programs write this lock too, without exclusion: take it only after
                               it has stood for 100 ms, and look twice before a stale one is removed. All
                               who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
@@ -170,12 +171,12 @@ fn help_of_unlock() {
     Usage: consolidate unlock [OPTIONS]
 
     Options:
-          --force             Remove the lock whoever holds it, dead, alive or unknown: make sure that
-                              it does not run
+          --force             Remove the lock whoever holds it, dead, alive or unknown. It does not stop
+                              the holder: its run notices, stops its command and deletes nothing
           --root <DIR>        The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
                               .]
           --json              Print one JSON document on standard output instead of text
-          --reason <TEXT>     Why, for the log
+          --reason <TEXT>     Why, for the log; only with --force
           --durability <HOW>  What must survive a crash of the machine: `full`, what a command reports
                               as done; `none`, nothing (for tests, and for file systems in memory) [env:
                               CONSOLIDATION_DURABILITY=] [default: full]
@@ -183,6 +184,9 @@ fn help_of_unlock() {
                               it has stood for 100 ms, and look twice before a stale one is removed. All
                               who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
       -h, --help              Print help
+
+    Without --force it removes the lock of a dead owner, and a lock file that is no record and has not
+    changed for 5 seconds: what the next run would remove too. Any other lock is exit code 75.
     ");
 }
 
@@ -277,7 +281,8 @@ fn every_outcome_is_one_json_document() {
     assert_eq!(bad.json_error()["code"], "invalid_input");
     assert_eq!(bad.json_error()["line"], 1);
     let missing = json(&workspace, &["stage", "missing.jsonl"], 74);
-    assert_eq!(missing.json_error()["code"], "io");
+    assert_eq!(missing.json_error()["code"], "not_found");
+    assert_eq!(missing.json_error()["path"], "missing.jsonl");
 
     let failed = json(&workspace, &["run", "--", "false"], 70);
     assert_eq!(failed.json_error()["code"], "consolidator_failed");

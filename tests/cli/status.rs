@@ -168,14 +168,18 @@ fn unreadable_lock_shows_how_it_begins() {
     for content in [&b""[..], b"{\"pid\":12,\"pod_na", &[0; 300], b"\x1b[31mred\x00\xff\n\"x\""] {
         workspace.put(".consolidation.lock", content);
         let ran = workspace.consolidate(["status"]).run().exits(0);
-        assert!(ran.out.contains("lock      unreadable: "), "{}", ran.out);
+        assert!(
+            ran.out.contains("lock      unreadable, taken over once it has not changed for 5 s: "),
+            "{}",
+            ran.out
+        );
         assert_eq!(lock(&workspace)["state"], "unreadable");
     }
     workspace.put(".consolidation.lock", "{\"pid\":12,\"pod_na");
     assert_snapshot!(status(&workspace), @r#"
     entries   0
     unusable  0
-    lock      unreadable: EOF while parsing a string at line 1 column 17
+    lock      unreadable, taken over once it has not changed for 5 s: EOF while parsing a string at line 1 column 17
               it begins: {\"pid\":12,\"pod_na
     "#);
 }

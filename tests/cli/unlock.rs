@@ -51,8 +51,8 @@ fn live_owner_is_refused_and_loses_by_force() {
     workspace.let_go();
     let ran = holder.finish().exits(75);
     assert_snapshot!(tidy(&ran.err, &workspace), @r#"
-     WARN lost the lock: the one on disk is not ours root=<root> reason="consolidation lock _staging/.consolidation.lock is no longer ours: somebody removed its owner flag; the run was not committed and its entries were not deleted, run the consolidation again"
-    consolidate: cannot record the consumed entries in <root>: consolidation lock _staging/.consolidation.lock is no longer ours: somebody removed its owner flag; the run was not committed and its entries were not deleted, run the consolidation again
+     WARN lost the lock: the one on disk is not ours root=<root> reason="consolidation lock _staging/.consolidation.lock is no longer ours: somebody removed its owner flag; the run was not committed and has deleted no entry; `log` shows what others did with them, the next run takes what is still staged"
+    consolidate: cannot record the consumed entries in <root>: consolidation lock _staging/.consolidation.lock is no longer ours: somebody removed its owner flag; the run was not committed and has deleted no entry; `log` shows what others did with them, the next run takes what is still staged
     "#);
     assert_eq!(workspace.ids(), ids, "who lost the lock deletes nothing");
     workspace.assert_nothing_left();
@@ -82,7 +82,7 @@ fn unknown_owner_is_refused_and_removed_by_force() {
     let workspace = TestWorkspace::new();
     workspace.put(".consolidation.lock", foreign_record());
     let ran = workspace.consolidate(["unlock"]).run().exits(75);
-    assert_snapshot!(tidy(&ran.err, &workspace), @r#"consolidate: cannot remove the lock in <root>: consolidation lock held by unreachable pid <pid> (pod "pod-far") since <time>: nobody can tell from here whether it lives: it runs on another machine; it counts as dead once it gave no sign of life for 60 s. Wait for that, or, if it is gone for certain, remove the lock by force; `run --wait SECONDS` waits for it, `status` shows it"#);
+    assert_snapshot!(tidy(&ran.err, &workspace), @r#"consolidate: cannot remove the lock in <root>: consolidation lock held by unreachable pid <pid> (pod "pod-far") since <time>: nobody can tell from here whether it lives: it runs on another machine; it counts as dead once it gave no sign of life for 60 s; if it is gone for certain, `unlock --force` removes the lock; `status` shows it"#);
     let ran = workspace.consolidate(["unlock", "--force"]).run().exits(0);
     assert_snapshot!(tidy(&ran.out, &workspace), @r#"removed by force the lock of pid <pid> (pod "pod-far"), taken <time>, whose command was not stopped: it runs on another machine; it counts as dead once it gave no sign of life for 60 s"#);
     workspace.assert_nothing_left();

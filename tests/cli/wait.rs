@@ -11,8 +11,8 @@ fn wait_is_bounded_and_announced_once() {
     let holder = workspace.hold();
     let ran = workspace.run_shell(&["--wait", "0.7"], "touch started").run().exits(75);
     assert_snapshot!(tidy(&ran.err, &workspace), @r#"
-    consolidate: cannot acquire the lock in <root>: consolidation lock held by live pid <pid> (pod "holder") since <time>: process <pid> runs; waiting up to 700ms for it
-    consolidate: cannot acquire the lock in <root>: consolidation lock held by live pid <pid> (pod "holder") since <time>: process <pid> runs; `run --wait SECONDS` waits for it, `status` shows it
+    consolidate: waiting up to 700ms: consolidation lock held by live pid <pid> (pod "holder") since <time>: process <pid> runs
+    consolidate: cannot acquire the lock in <root>: consolidation lock held by live pid <pid> (pod "holder") since <time>: process <pid> runs; waited 700ms for it; `status` shows it
     "#);
     assert_eq!(ran.out, "");
     let ran = workspace.run_shell(&["--wait", "0.1", "--json"], "touch started").run().exits(75);

@@ -180,7 +180,8 @@ fn default_source_stands_in_for_a_missing_one_only() {
     let file = payload.to_file().expect("a file");
     assert_eq!(check_file(file.as_bytes()).expect("an entry").source(), default);
     assert_eq!(check(MINIMAL, Some(&default)).expect("a payload").source(), source());
-    assert_eq!(check("{}", None).expect_err("no source"), "missing member `source`");
+    let missing = check("{}", None).expect_err("no source");
+    assert_eq!(missing, r#"missing member `source`: {"segment_id": ..., "range": [start, end]}"#);
     // A source that is there and wrong is not replaced.
     check(r#"{"source":null}"#, Some(&default)).expect_err("no source");
     let reversed = Source { segment_id: "s".into(), start: 2, end: 1 };

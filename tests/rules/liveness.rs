@@ -25,7 +25,7 @@ fn answer(verdict: &Verdict) -> Answer {
     assert_eq!(verdict.is_dead(), matches!(verdict, Verdict::Dead(_)));
     match verdict {
         Verdict::Dead(_) => Dead,
-        Verdict::Alive(_) => Alive,
+        Verdict::Alive(_) | Verdict::Working(_) => Alive,
         Verdict::Unknown(_) => Unknown,
     }
 }

@@ -528,7 +528,7 @@ fn unknown_owner_is_respected_until_its_lease_has_run_out() {
     for age in [0, 30, 55] {
         set_age(&flag, age);
         let error = refused(&workspace, &here.start(OTHER), OWN, "pod-a");
-        assert!(error.message.contains("by force"), "it says what helps: {error}");
+        assert!(error.message.contains("unlock --force"), "it says what helps: {error}");
         assert!(!error.message.contains("held by live"), "nobody knows whether it lives: {error}");
     }
     assert_eq!(here.slept_ms(), 0, "there is nothing to wait for");

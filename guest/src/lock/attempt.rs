@@ -293,7 +293,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
             None => Owner { pid: flag.pid, pod_name: String::new(), started_at: String::new() },
         };
         match verdict {
-            Verdict::Alive(_) => {
+            Verdict::Alive(_) | Verdict::Working(_) => {
                 in_use("live", owner, "it is taking the lock at this moment; try again or wait for it")
             }
             Verdict::Unknown(place) | Verdict::Dead(place) => in_use(

@@ -105,9 +105,10 @@ pub(super) fn look<D: Dir, S: System>(
         owner: record.owner(),
         consumed: record.consumed_ids.len() as u64,
         reason: verdict.reason().to_owned(),
+        by_command: matches!(verdict, Verdict::Working(_)),
     };
     Ok(match verdict {
-        Verdict::Alive(_) => Found::Held(holder),
+        Verdict::Alive(_) | Verdict::Working(_) => Found::Held(holder),
         Verdict::Unknown(_) => Found::Unknown(holder),
         Verdict::Dead(_) => Found::Stale(holder, content),
     })

@@ -116,6 +116,8 @@ pub struct Holder {
     pub consumed: u64,
     /// Why it counts as what it counts as.
     pub reason: String,
+    /// It is dead itself, and the command that it started works on.
+    pub by_command: bool,
 }
 
 /// What a release did.

@@ -17,10 +17,12 @@ pub(super) fn in_use(how: &str, owner: Owner, hint: &str) -> Error {
 /// Why a lock that is not stale is not taken.
 pub(super) fn refusal(found: Found) -> Error {
     match found {
-        Found::Held(Holder { owner, reason, .. }) => in_use("live", owner, &reason),
+        Found::Held(Holder { owner, reason, by_command, .. }) => {
+            in_use(if by_command { "the command of dead" } else { "live" }, owner, &reason)
+        }
         Found::Unknown(Holder { owner, reason, .. }) => {
             let hint = format!(
-                "nobody can tell from here whether it lives: {reason}. Wait for that, or, if it is gone for certain, remove the lock by force"
+                "nobody can tell from here whether it lives: {reason}; if it is gone for certain, `unlock --force` removes the lock"
             );
             in_use("unreachable", owner, &hint)
         }
@@ -54,14 +56,14 @@ pub(super) fn lost(owner: Option<Owner>) -> Error {
         None => "it is gone or can't be read".into(),
     };
     let message = format!(
-        "consolidation lock {LOCK_PATH} is no longer ours: {by}; the run was not committed and its entries were not deleted, run the consolidation again"
+        "consolidation lock {LOCK_PATH} is no longer ours: {by}; the run was not committed and has deleted no entry; `log` shows what others did with them, the next run takes what is still staged"
     );
     Error::new(ErrorCode::LockLost, message).at(LOCK_PATH).owned_by(owner)
 }
 
 pub(super) fn flag_lost(flag: &FlagName, owner: Option<Owner>) -> Error {
     let message = format!(
-        "consolidation lock {LOCK_PATH} is no longer ours: somebody removed its owner flag; the run was not committed and its entries were not deleted, run the consolidation again"
+        "consolidation lock {LOCK_PATH} is no longer ours: somebody removed its owner flag; the run was not committed and has deleted no entry; `log` shows what others did with them, the next run takes what is still staged"
     );
     Error::new(ErrorCode::LockLost, message).at(owners_path(flag.as_str())).owned_by(owner)
 }

@@ -7,6 +7,11 @@ use crate::{AcquireOptions, Finding, Workspace};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It removes what is nobody's any more: locks and flags of dead owners, unfinished runs (they are ended
+as the next run would), outcomes older than they are kept, and temporary files that are more than a
+day old, by their name and by their time. Files that can't be read or don't belong where they are
+are named and left: what to do with them is up to you.")]
 pub(super) struct Arguments {
     /// Remove what is left over; takes the lock for that moment
     #[arg(long)]
@@ -20,7 +25,10 @@ pub(super) fn run(
     output: &Output,
 ) -> Result<(), Failure> {
     let findings = if arguments.fix {
-        workspace.mend(&AcquireOptions { coexist, ..AcquireOptions::new(pod_name(None)) })?
+        let options = AcquireOptions { coexist, ..AcquireOptions::new(pod_name(None)) };
+        workspace.mend(&options).map_err(|error| {
+            Failure::from(error).if_in_use("`doctor --fix` needs the lock: try again when it is free")
+        })?
     } else {
         workspace.examine()?
     };

@@ -1,6 +1,7 @@
 //! `consolidate log`. Invariant: looks and changes nothing.
 
 use super::output::{Failure, Output, count, printable};
+use super::run::parse_at_least_one;
 use crate::{Ending, EntryId, Run, Workspace};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -11,7 +12,7 @@ pub(super) struct Arguments {
     run: Option<String>,
 
     /// Show at most so many runs
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    #[arg(short = 'n', long, value_name = "N", default_value = "20", value_parser = parse_at_least_one::<u32>, allow_negative_numbers = true)]
     max: u32,
 }
 

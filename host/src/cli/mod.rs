@@ -62,11 +62,20 @@ struct Arguments {
 
     /// Other programs write this lock too, without exclusion: take it only after it has stood for 100
     /// ms, and look twice before a stale one is removed. All who use this workspace must set it
-    #[arg(long, global = true, env = "CONSOLIDATION_COEXIST", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, global = true, env = "CONSOLIDATION_COEXIST", value_parser = parse_switch)]
     coexist: bool,
 
     #[command(subcommand)]
     command: Command,
+}
+
+/// A switch in the environment. A word that says neither is a mistake, and not a yes.
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("expected 1, true, yes or on, or 0, false, no, off or nothing".into()),
+    }
 }
 
 /// [`Durability`], as an argument.
@@ -116,9 +125,9 @@ pub fn main() -> ExitCode {
     if let Command::Gate(arguments) = &parsed.command {
         return gate::run(arguments);
     }
-    log_to_stderr();
-    take_signals();
     let output = Output::new(parsed.json);
+    log_to_stderr(&output);
+    take_signals();
     let open = || {
         let runtime = Runtime::builder().call_timeout(CALL_TIMEOUT).build()?;
         Ok(runtime.open(&parsed.root)?.with_durability(parsed.durability.into()))
@@ -165,9 +174,16 @@ fn take_signals() {
 }
 
 /// Warnings of the library (takeovers, failed deletes) go to standard error, without colours.
-fn log_to_stderr() {
+fn log_to_stderr(output: &Output) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("CONSOLIDATION_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let asked = std::env::var("CONSOLIDATION_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = asked.map(|filter| EnvFilter::try_new(&filter).map_err(|error| (filter, error))).transpose();
+    let filter = filter.map(|filter| filter.unwrap_or_else(|| EnvFilter::new("warn"))).unwrap_or_else(
+        |(filter, error)| {
+            output.note(format_args!("CONSOLIDATION_LOG={filter:?} is ignored: {error}"));
+            EnvFilter::new("warn")
+        },
+    );
     // Fails if an embedder has set one already, whose choice stands.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -5,7 +5,7 @@ use crate::{Error, ErrorCode, Owner};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Where the results go.
@@ -19,6 +19,7 @@ pub(super) struct Failure {
     exit: u8,
     code: &'static str,
     message: String,
+    cause: Option<String>,
     path: Option<PathBuf>,
     owner: Option<Owner>,
     line: Option<u64>,
@@ -39,6 +40,7 @@ impl Failure {
             exit,
             code,
             message: message.into(),
+            cause: None,
             path: None,
             owner: None,
             line: None,
@@ -63,8 +65,13 @@ impl Failure {
     }
 
     /// A command that did not exit 0.
-    pub(super) fn consolidator(message: impl Into<String>, details: serde_json::Value) -> Self {
+    pub(super) fn consolidator(
+        message: impl Into<String>,
+        cause: impl Into<String>,
+        details: serde_json::Value,
+    ) -> Self {
         Failure {
+            cause: Some(cause.into()),
             details: Some(details),
             ..Failure::new(Failure::CONSOLIDATOR, "consolidator_failed", message)
         }
@@ -73,6 +80,20 @@ impl Failure {
     /// An error of the command's own input or output.
     pub(super) fn io(message: impl Into<String>) -> Self {
         Failure::new(Failure::IO, "io", message)
+    }
+
+    /// A file that was named on the command line.
+    pub(super) fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::NotFound => ErrorCode::NotFound,
+            io::ErrorKind::PermissionDenied => ErrorCode::PermissionDenied,
+            io::ErrorKind::IsADirectory => ErrorCode::WrongFileType,
+            _ => ErrorCode::Io,
+        };
+        Failure {
+            path: Some(path.to_owned()),
+            ..Failure::new(Failure::IO, code.as_str(), format!("cannot {doing} {}: {error}", path.display()))
+        }
     }
 
     /// A wait that was broken off.
@@ -86,9 +107,23 @@ impl Failure {
         self
     }
 
+    /// With the particulars of another failure.
+    pub(super) fn about(mut self, other: Failure) -> Self {
+        self.details = other.details;
+        self
+    }
+
     /// With words in front of the message.
     pub(super) fn because(mut self, before: impl Display) -> Self {
         self.message = format!("{before}: {}", self.message);
+        self
+    }
+
+    /// With what helps, if it is that the lock is in use.
+    pub(super) fn if_in_use(mut self, remedy: impl Display) -> Self {
+        if self.code == ErrorCode::InUse.as_str() {
+            self.message = format!("{}; {remedy}", self.message);
+        }
         self
     }
 
@@ -101,6 +136,11 @@ impl Failure {
     /// Is it that the lock is not ours?
     pub(super) fn is_about_the_lock(&self) -> bool {
         self.exit == Failure::IN_USE
+    }
+
+    /// What is noted in the outcome of the run: the cause, without what holds at this moment only.
+    pub(super) fn cause(&self) -> &str {
+        self.cause.as_deref().unwrap_or(&self.message)
     }
 
     /// What is said to people.
@@ -117,10 +157,7 @@ impl From<Error> for Failure {
             ErrorCode::InvalidInput | ErrorCode::Unusable => Failure::BAD_INPUT,
             _ => Failure::IO,
         };
-        let mut message = error.to_string();
-        if code == ErrorCode::InUse {
-            message.push_str("; `run --wait SECONDS` waits for it, `status` shows it");
-        }
+        let message = error.to_string();
         Failure {
             path: error.path().map(Into::into),
             owner: error.owner().cloned(),

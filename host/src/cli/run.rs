@@ -24,20 +24,21 @@ pub(super) struct Arguments {
     pod: Option<String>,
 
     /// Wait so long for the lock; without it a lock in use is an error at once
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = parse_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = parse_seconds, allow_negative_numbers = true)]
     wait: Duration,
 
     /// After how many seconds without a sign of life of this process those who can't look at it
-    /// (in another container or on another machine) may take the lock over; 0: never
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    /// (in another container or on another machine) may take the lock over; 0: never, then a crash
+    /// needs `unlock --force` there
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_whole::<u32>, allow_negative_numbers = true)]
     lease: u32,
 
     /// Take at most so many entries; the rest waits for the next run
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_at_least_one::<u64>, allow_negative_numbers = true)]
     max_entries: Option<u64>,
 
     /// Take entries of at most so many bytes, but at least one; the rest waits
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", value_parser = parse_whole::<u64>, allow_negative_numbers = true)]
     max_bytes: Option<u64>,
 
     /// The command that consolidates, and its arguments
@@ -77,13 +78,14 @@ pub(super) fn run(
                 ),
             })
         }
-        Err(failure) => match lock.release_only(Some(failure.message())) {
+        Err(failure) => match lock.release_only(Some(failure.cause())) {
             Ok(_) => Err(failure),
             // That the lock was lost is said once, and matters more than what it did to the command.
+            // Whether its entries are still staged is then up to whoever has, or had, the lock.
             Err(error) if error.code() == ErrorCode::LockLost => Err(if failure.is_about_the_lock() {
                 failure
             } else {
-                Failure::from(error).because(failure.message())
+                Failure::from(error).because(failure.cause().to_owned()).about(failure)
             }),
             // Both matter: what failed first, and that the lock is not as it should be.
             Err(error) => Err(failure.because(error)),
@@ -112,7 +114,8 @@ fn acquire(
     let lock = workspace.acquire_within(&options, arguments.wait, |error, pause| {
         if !announced {
             announced = true;
-            output.note(format_args!("{error}; waiting up to {:?} for it", arguments.wait));
+            let why = error.guest().map_or_else(|| error.to_string(), |error| error.message.clone());
+            output.note(format_args!("waiting up to {:?}: {why}", arguments.wait));
         }
         interrupted = matches!(events.next_within(pause), Some(Event::Signal(_)));
         !interrupted
@@ -120,7 +123,14 @@ fn acquire(
     if interrupted {
         return Err(Failure::interrupted("interrupted while waiting for the lock; nothing was done"));
     }
-    Ok(lock?)
+    lock.map_err(|error| {
+        let failure = Failure::from(error);
+        if arguments.wait.is_zero() {
+            failure.if_in_use("`run --wait SECONDS` waits for it, `status` shows it")
+        } else {
+            failure.if_in_use(format_args!("waited {:?} for it; `status` shows it", arguments.wait))
+        }
+    })
 }
 
 fn consolidate(
@@ -303,6 +313,7 @@ fn how_it_ended(status: ExitStatus) -> String {
         return format!("was killed by {}", signal_name(signal));
     }
     match status.code() {
+        Some(126) => "exited with status 126: may it be executed?".into(),
         Some(127) => "exited with status 127: is it installed, and spelled right?".into(),
         Some(code) => format!("exited with status {code}"),
         None => "ended without a status".into(),
@@ -321,6 +332,7 @@ fn failed(
             "the command {how}; {} staged",
             count(entries, "entry of this run stays", "entries of this run stay")
         ),
+        format!("the command {how}"),
         json!({
             "outcome": "failed", "how": how, "entries": entries,
             "status": status.code(),
@@ -372,7 +384,23 @@ pub(super) fn pod_name(given: Option<&str>) -> String {
     if name.is_empty() { "consolidate".into() } else { name }
 }
 
+/// A whole number that is not negative.
+pub(super) fn parse_whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number, 0 or more".to_owned())
+}
+
+/// A whole number from 1.
+pub(super) fn parse_at_least_one<T: std::str::FromStr + PartialEq + From<u8>>(
+    text: &str,
+) -> Result<T, String> {
+    match text.parse() {
+        Ok(number) if number != T::from(0) => Ok(number),
+        _ => Err("expected a whole number, 1 or more".to_owned()),
+    }
+}
+
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    let wrong = || "expected a number of seconds, 0 or more, for example 30 or 1.5".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }

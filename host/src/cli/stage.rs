@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     file: Option<PathBuf>,
 
     /// Segment (session) id for payloads without a `source`
-    #[arg(long, value_name = "ID", requires = "range")]
+    #[arg(long, value_name = "ID", requires = "range", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     segment: Option<String>,
 
     /// Range in the segment for payloads without a `source`, for example 0..17
@@ -74,8 +74,7 @@ fn read_input(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
     let mut input = Vec::new();
     match arguments.file.as_deref().filter(|file| *file != "-") {
         Some(file) => {
-            input = std::fs::read(file)
-                .map_err(|error| Failure::io(format!("cannot read {}: {error}", file.display())))?;
+            input = std::fs::read(file).map_err(|error| Failure::file("read", file, &error))?;
         }
         None => {
             std::io::stdin()

@@ -52,7 +52,11 @@ fn write_lock(out: &mut dyn Write, lock: &LockStatus) -> io::Result<()> {
             write_holder(out, "stale, the next run takes it over; it was held", holder)
         }
         LockStatus::Unreadable(lock) => {
-            writeln!(out, "lock      unreadable: {}", lock.reason)?;
+            writeln!(
+                out,
+                "lock      unreadable, taken over once it has not changed for 5 s: {}",
+                lock.reason
+            )?;
             if !lock.content.is_empty() {
                 writeln!(out, "          it begins: {}", lock.content)?;
             }

@@ -6,12 +6,16 @@ use crate::{AcquireOptions, StaleOwner, Takeover, Workspace};
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Without --force it removes the lock of a dead owner, and a lock file that is no record and has not
+changed for 5 seconds: what the next run would remove too. Any other lock is exit code 75.")]
 pub(super) struct Arguments {
-    /// Remove the lock whoever holds it, dead, alive or unknown: make sure that it does not run
+    /// Remove the lock whoever holds it, dead, alive or unknown. It does not stop the holder: its run
+    /// notices, stops its command and deletes nothing
     #[arg(long)]
     force: bool,
 
-    /// Why, for the log
+    /// Why, for the log; only with --force
     #[arg(long, value_name = "TEXT", requires = "force")]
     reason: Option<String>,
 }
@@ -22,11 +26,17 @@ pub(super) fn run(
     coexist: bool,
     output: &Output,
 ) -> Result<(), Failure> {
-    let removed = workspace.unlock(
-        AcquireOptions { coexist, ..AcquireOptions::new(pod_name(None)) },
-        arguments.force,
-        arguments.reason.as_deref(),
-    )?;
+    let options = AcquireOptions { coexist, ..AcquireOptions::new(pod_name(None)) };
+    let removed =
+        workspace.unlock(options, arguments.force, arguments.reason.as_deref()).map_err(|error| {
+            let said = error.to_string().contains("unlock --force");
+            let remedy = if said {
+                "`status` shows it"
+            } else {
+                "`unlock --force` removes it all the same, `status` shows it"
+            };
+            Failure::from(error).if_in_use(remedy)
+        })?;
     output.result(&json!({ "removed": removed }), |out| match &removed {
         None => writeln!(out, "there was no lock to remove"),
         Some(Takeover::Stale(StaleOwner { owner, reason })) => writeln!(
