@@ -92,12 +92,7 @@ pub fn judge_record(
             // The host is gone, but the command that it started works on: its effects would meet
             // those of the next run.
             match record.command_group {
-                Some(group) if verdict.is_dead() && command_runs(group, record, system) => {
-                    Verdict::Working(format!(
-                        "its command still runs in process group {group}, though {}; wait for it, or end it with `kill -- -{group}`",
-                        verdict.reason()
-                    ))
-                }
+                Some(group) if verdict.is_dead() => judge_command(group, verdict, record, system),
                 _ => verdict,
             }
         }
@@ -108,15 +103,24 @@ pub fn judge_record(
     settle_by_lease(verdict, Lease { seconds: record.lease_seconds, renewed, now })
 }
 
-/// Is anything left of the command's process group? Ids are used again, in a restarted container soon:
-/// then the group's first process is there and has started at another time.
-fn command_runs(group: u32, record: &LockRecord, system: &impl System) -> bool {
+/// Is anything left of the process group of a dead owner's command? Ids are used again, in a restarted
+/// container soon: then the group's first process is there and has started at another time.
+fn judge_command(group: u32, dead: Verdict, record: &LockRecord, system: &impl System) -> Verdict {
+    if !system.group_alive(group) {
+        return dead;
+    }
     let first = system.inspect(group);
-    let another = match &record.command_start {
-        Some(start) => !first.start.is_empty() && first.start != *start,
-        None => false,
-    };
-    !another && system.group_alive(group)
+    match &record.command_start {
+        Some(start) if !first.start.is_empty() && first.start != *start => dead,
+        Some(_) => Verdict::Working(format!(
+            "its command still runs in process group {group}, though {}; wait for it, or end it with `kill -- -{group}`",
+            dead.reason()
+        )),
+        None => Verdict::Unknown(format!(
+            "{}, but its command may still run: there is a process group {group}, which may be another one by now,",
+            dead.reason()
+        )),
+    }
 }
 
 /// Judges the owner of a flag by the flag's name alone. `lease` is asked for when nothing else
@@ -128,7 +132,10 @@ pub fn judge_flag(
     lease: impl FnOnce() -> Lease,
 ) -> Verdict {
     match relation_of(flag.pid, &flag.scope(), &NameParts::of(&here.scope)) {
-        Relation::Same => judge_here(flag.pid, flag.process_start(), &system.inspect(flag.pid)),
+        Relation::Same => match judge_here(flag.pid, flag.process_start(), &system.inspect(flag.pid)) {
+            unknown @ Verdict::Unknown(_) => settle_by_lease(unknown, lease()),
+            verdict => verdict,
+        },
         Relation::Nowhere => no_process(flag.pid),
         Relation::EarlierBoot => {
             let lease = lease();
@@ -216,7 +223,11 @@ fn judge_here(pid: u32, recorded_start: &str, evidence: &Evidence) -> Verdict {
         ProcessState::Zombie => Verdict::Dead(format!("process {pid} has ended and is a zombie")),
         ProcessState::Running => {
             let start = name_part(&evidence.start);
-            if recorded_start != UNKNOWN_PART && start != UNKNOWN_PART && recorded_start != start {
+            if recorded_start == UNKNOWN_PART || start == UNKNOWN_PART {
+                // Every container's first process has the same id, and the number of a namespace that is
+                // gone is given to the next one: this may be a process of the same kind, or our own.
+                Verdict::Unknown(format!("process {pid} runs, which may be another one by now,"))
+            } else if recorded_start != start {
                 Verdict::Dead(format!("process id {pid} belongs to another process now"))
             } else {
                 Verdict::Alive(format!("process {pid} runs"))
@@ -228,7 +239,11 @@ fn judge_here(pid: u32, recorded_start: &str, evidence: &Evidence) -> Verdict {
 /// Judges the owner of a record of the original format, which is taken to be of the own scope.
 fn judge_original(record: &LockRecord, system: &impl System) -> Verdict {
     let evidence = system.inspect(record.pid);
-    let verdict = judge_here(record.pid, UNKNOWN_PART, &evidence);
+    // Its format has no start and no lease: while there is a process of its id, it lives.
+    let verdict = match judge_here(record.pid, UNKNOWN_PART, &evidence) {
+        Verdict::Unknown(_) => Verdict::Alive(format!("process {} runs", record.pid)),
+        verdict => verdict,
+    };
     if let (Verdict::Alive(_), Some(process), Some(taken)) =
         (&verdict, evidence.started_at_ms, record.started_at())
         && process >= taken.millis().saturating_add(START_TOLERANCE_MS)

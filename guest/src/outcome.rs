@@ -112,6 +112,11 @@ impl Outcome {
         self.reason = Some(reason.into());
     }
 
+    /// Did a commit write it, of this run?
+    pub fn is_commit_of(&self, run: RunId) -> bool {
+        self.outcome == Ending::Consolidated && self.run_id == run.to_string()
+    }
+
     /// Who held the lock.
     pub fn owner(&self) -> Owner {
         Owner { pid: self.pid, pod_name: self.pod_name.clone(), started_at: self.started_at.clone() }

@@ -348,9 +348,13 @@ impl<D: Dir> Runs<D> {
             Err(error) if error.kind == FsErrorKind::NotFound => {}
             Err(error) => return Err(Error::io("look at", unfinished_path(&committed), &error)),
         }
+        self.is_committed_and_ended(run)
+    }
+
+    fn is_committed_and_ended(&self, run: RunId) -> Result<bool> {
         let name = run.file_name();
         let ended = read(&self.dir, &name, &runs_path(&name))?;
-        Ok(matches!(ended, Found::Outcome(Outcome { outcome: Ending::Consolidated, .. })))
+        Ok(matches!(ended, Found::Outcome(outcome) if outcome.is_commit_of(run)))
     }
 
     fn sync_commit(&self, durability: Durability) -> Result<Committed> {
@@ -381,7 +385,12 @@ impl<D: Dir> Runs<D> {
             Ok(()) => Ok(()),
             // Its owner was faster, or gave it up.
             Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
-            Err(error) => Err(Error::io("seal the run", unfinished_path(&open), &error)),
+            // Something else has the other name. Without its ticket the owner can't commit either.
+            Err(error) => match self.unfinished.unlink(&open) {
+                Ok(()) => Ok(()),
+                Err(gone) if gone.kind == FsErrorKind::NotFound => Ok(()),
+                Err(_) => Err(Error::io("seal the run", unfinished_path(&open), &error)),
+            },
         }
     }
 
@@ -418,7 +427,11 @@ impl<D: Dir> Runs<D> {
             Found::Nothing => return Ok(None),
             // Its entries are not known, so they come again. It goes where people look.
             Found::Unreadable(reason) => {
-                self.end(run);
+                // Not over an outcome that can be read.
+                match self.is_committed_and_ended(run)? {
+                    true => drop(self.unfinished.unlink(&Progress::Committed.name(run))),
+                    false => self.end(run),
+                }
                 let owner = Owner::unknown();
                 let note = Some(format!("its outcome can't be read, its entries come again: {reason}"));
                 let ending = Ending::Consolidated;
@@ -505,7 +518,14 @@ impl<D: Dir> Runs<D> {
 
     fn read_unfinished(&self, run: RunId, progress: Progress) -> Result<Found> {
         let name = progress.name(run);
-        read(&self.unfinished, &name, &unfinished_path(&name))
+        let found = read(&self.unfinished, &name, &unfinished_path(&name))?;
+        Ok(match found {
+            // No commit wrote that. What it names may be entries that nobody has consumed.
+            Found::Outcome(outcome) if progress == Progress::Committed && !outcome.is_commit_of(run) => {
+                Found::Unreadable("it is not the outcome of a committed run of this name".into())
+            }
+            found => found,
+        })
     }
 }
 

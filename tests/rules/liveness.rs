@@ -96,10 +96,18 @@ fn running_owner_with_the_recorded_start_is_alive() {
 }
 
 #[test]
-fn running_owner_of_unknown_start_is_alive() {
-    assert_eq!(verdict_here("", running("s1")), Alive);
-    assert_eq!(verdict_here("s1", running("")), Alive);
-    assert_eq!(verdict_here("", running("")), Alive);
+fn running_owner_of_unknown_start_may_be_another_process_and_is_settled_by_the_lease() {
+    assert_eq!(verdict_here("", running("s1")), Unknown);
+    assert_eq!(verdict_here("s1", running("")), Unknown);
+    assert_eq!(verdict_here("", running("")), Unknown);
+    // Every container's first process has this id, and the judge's own may be it too.
+    let world = World::new();
+    let owner = world.start_at(1, "");
+    let late = Some(RENEWED.plus_seconds(LEASE + 1));
+    let record = record_of(&owner);
+    assert_eq!(answer(&judge_record(&record, Some(RENEWED), late, &owner.me, &owner)), Dead);
+    let lease = || Lease { seconds: Some(LEASE), renewed: Some(RENEWED), now: late };
+    assert_eq!(answer(&judge_flag(&flag_of(&owner), &owner.me, &owner, lease)), Dead);
 }
 
 #[test]
@@ -238,6 +246,7 @@ fn command_that_outlives_its_host_keeps_the_lock() {
     let (owner, judge_) = (world.start(OWNER), world.start(1));
     let mut record = record_of(&owner);
     record.command_group = Some(77);
+    record.command_start = Some("s77".into());
     world.set_group(77, true);
     assert_eq!(judge(&record, &judge_, RENEWED), Alive);
     for evidence in [absent(), zombie("s4242"), running("another")] {
@@ -247,6 +256,19 @@ fn command_that_outlives_its_host_keeps_the_lock() {
         world.set_group(77, false);
         assert_eq!(judge(&record, &judge_, RENEWED), Dead);
     }
+}
+
+#[test]
+fn command_of_unknown_start_is_settled_by_the_lease() {
+    let world = World::new();
+    let (owner, judge_) = (world.start(OWNER), world.start(1));
+    let mut record = record_of(&owner);
+    record.command_group = Some(77);
+    world.end(OWNER);
+    world.set_group(77, true);
+    let ask = |now| answer(&judge_record(&record, Some(RENEWED), Some(now), &judge_.me, &judge_));
+    assert_eq!(ask(RENEWED), Unknown);
+    assert_eq!(ask(RENEWED.plus_seconds(LEASE + 1)), Dead);
 }
 
 #[test]

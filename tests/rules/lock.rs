@@ -1610,3 +1610,21 @@ fn directory_named_like_a_flag_stands_in_nobodys_way() {
     assert_eq!(unlock(&workspace, &world, true).expect("nothing to remove"), None);
     assert!(workspace.owner(name.as_str()).is_dir());
 }
+
+/// A flag of a process that runs, with no telling whether it is the owner: in a container every first
+/// process has the same id.
+#[test]
+fn force_removes_the_flag_of_an_owner_that_may_be_another_process() {
+    let workspace = TestWorkspace::new();
+    let world = World::new();
+    let me = world.start_at(OWN, "");
+    drop(take(&workspace, &me, "pod-a"));
+    fs::remove_file(workspace.lock()).expect("removed");
+    let pod = workspace.open(&me);
+    let options =
+        AcquireOptions { pod_name: "pod-b".into(), lease_seconds: Some(60), ..AcquireOptions::default() };
+    assert_eq!(pod.acquire(&options).expect_err("its lease stands").code, ErrorCode::InUse);
+    pod.unlock(&options, true, None).expect("cleared");
+    workspace.assert_nothing_left();
+    pod.acquire(&options).expect("free").0.release_only(None).expect("released");
+}

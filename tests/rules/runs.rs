@@ -1011,7 +1011,7 @@ fn committed_run_deletes_what_is_named_like_an_entry_and_nothing_else() {
     let run = new_entry_id();
     let good = place.consumed[0];
     let content = format!(
-        r#"{{"run_id": "../x", "outcome": "consolidated", "pod_name": "a\u001b[31m", "pid": 4294967295, "started_at": "when",
+        r#"{{"run_id": "{run}", "outcome": "consolidated", "pod_name": "a\u001b[31m", "pid": 4294967295, "started_at": "when",
         "ended_at": "../..", "entry_ids": ["../outside", "../../outside", "/etc/passwd", "..", "", ".", "{upper}", "{good}",
         "{good}/../{other}", "{other}.json", " {other}", "{{{other}}}", "\u0000", ".consolidation.lock"]}}"#,
         other = place.other,
@@ -1325,4 +1325,68 @@ fn runs_are_listed_the_newest_first_and_not_more_than_asked_for() {
     assert_eq!(pod.past_runs(0).expect("listed"), (Vec::new(), Vec::new()));
     assert_eq!(pod.past_run(new_entry_id()).expect("read"), None);
     assert!(place.has(place.consumed[0]), "who looks deletes nothing");
+}
+
+/// A ticket that no commit wrote names entries that nobody may have consumed.
+#[test]
+fn ticket_that_is_not_that_of_a_committed_run_of_its_name_deletes_nothing() {
+    let other_run = new_entry_id();
+    for (ending, named) in [
+        ("failed", None),
+        ("aborted", None),
+        ("unlocked", None),
+        ("consolidated", Some(other_run.to_string())),
+        ("consolidated", Some("../x".into())),
+    ] {
+        let place = Place::new();
+        let run = new_entry_id();
+        let content = format!(
+            r#"{{"run_id": "{}", "outcome": "{ending}", "pod_name": "", "pid": 0, "started_at": "", "ended_at": "",
+            "entry_ids": ["{}"]}}"#,
+            named.unwrap_or_else(|| run.to_string()),
+            place.consumed[0],
+        );
+        place.put_unfinished(&Progress::Committed.name(run), content);
+        let pod = place.workspace.open(&place.world.start(OTHER));
+        assert_eq!(pod.consumed().expect("read"), [], "{ending}");
+        let (held, _) = pod.acquire(&other_pod()).expect("held");
+        assert_eq!(held.recovered()[0].removed, 0, "{ending}");
+        held.release_only(None).expect("released");
+        assert_eq!(place.left(), 2, "{ending}");
+    }
+}
+
+#[test]
+fn ticket_that_can_not_be_read_does_not_replace_the_outcome_of_its_run() {
+    let place = Place::new();
+    let (held, run) = place.hold(&Faults::none(), Durability::None);
+    held.release_with_cleanup().expect("released");
+    place.put_unfinished(&Progress::Committed.name(run), "x");
+    let pod = place.workspace.open(&place.world.start(OTHER));
+    pod.acquire(&other_pod()).expect("held").0.release_only(None).expect("released");
+    assert_eq!(place.outcome().outcome, Ending::Consolidated);
+    assert_eq!(place.unfinished(), [] as [String; 0]);
+}
+
+#[test]
+fn ticket_whose_sealed_name_is_taken_by_something_else_holds_nobody_up() {
+    let place = Place::new();
+    let run = new_entry_id();
+    place.put_unfinished(&Progress::Open.name(run), "torn");
+    fs::create_dir(place.unfinished_path(&Progress::Sealed.name(run))).expect("a directory");
+    let pod = place.workspace.open(&place.world.start(OTHER));
+    pod.acquire(&other_pod()).expect("held").0.release_only(None).expect("released");
+    assert_eq!(place.unfinished(), [Progress::Sealed.name(run)]);
+}
+
+#[test]
+fn run_whose_lock_was_removed_by_hand_is_noted_as_failed() {
+    let place = Place::new();
+    let (held, run) = place.hold(&Faults::none(), Durability::None);
+    fs::remove_file(place.workspace.lock()).expect("removed");
+    let error = held.release_only(None).expect_err("the lock is gone");
+    assert_eq!(error.code, ErrorCode::LockLost);
+    let outcome = place.outcome();
+    assert_eq!((outcome.run_id, outcome.outcome), (run.to_string(), Ending::Failed));
+    assert!(outcome.reason.is_some_and(|reason| reason.contains("no longer ours")));
 }

@@ -247,14 +247,19 @@ impl<D: Dir, S: System> Held<D, S> {
     /// # Errors
     /// [`ErrorCode::LockLost`]: the lock on disk is another's and is left. I/O errors.
     pub fn release_only(self, reason: Option<&str>) -> Result<ReleaseReport> {
-        self.check_ours()?;
+        let ours = self.check_ours();
+        // Also if the lock is lost: a lock that was removed by hand tells no successor of the run.
         if let Some(run) = self.run.filter(|run| !self.committed && !self.runs.is_decided(*run)) {
             let (owner, ids) = (self.record.owner(), self.record.entry_ids());
             let mut outcome = Outcome::new(run, Ending::Failed, owner, self.system.now(), ids);
-            outcome.reason = reason.map(Into::into);
+            outcome.reason = match (reason, &ours) {
+                (None, Err(error)) => Some(error.message.clone()),
+                (reason, _) => reason.map(Into::into),
+            };
             // It fails with a full disk, and nothing else depends on it.
             let _ = self.runs.write_ended(run, &outcome, fleeting_id(&self.system));
         }
+        ours?;
         self.remove()?;
         Ok(ReleaseReport::default())
     }
