@@ -45,6 +45,9 @@ pub(crate) struct Held {
 /// enough to meet its time limit, however slow the disk.
 const CLEAN_UP_ENTRIES: u32 = 500;
 
+/// A lock is refreshed as if its lease were no longer than that, in seconds.
+const MAX_LEASE_TO_LOOK: u32 = 60;
+
 impl Lock {
     pub(crate) fn acquire(
         workspace: &Arc<Shared>,
@@ -82,15 +85,16 @@ impl Lock {
         });
         let path = workspace.root().join(path);
         let mut lock = Lock { path, took_over, recovered, registration: None, held };
-        if let Some(lease) = how.lease {
-            match workspace.keeper().register(&lock.held, whole_seconds(lease)) {
-                Ok(registration) => lock.registration = Some(registration),
-                // Nobody would renew the lease, and an owner that can't probe us would take over.
-                Err(error) => {
-                    // Whether this works or not, the reason to tell is why there is no lock.
-                    let _ = lock.release_only(None);
-                    return Err(Error::engine("start the thread that renews a lease", error));
-                }
+        // Also without a lease, and often enough with a long one: a refresh is what finds out that somebody
+        // removed the lock by force.
+        let lease = how.lease.map_or(MAX_LEASE_TO_LOOK, whole_seconds).min(MAX_LEASE_TO_LOOK);
+        match workspace.keeper().register(&lock.held, lease) {
+            Ok(registration) => lock.registration = Some(registration),
+            // Nobody would renew the lease, and an owner that can't probe us would take over.
+            Err(error) => {
+                // Whether this works or not, the reason to tell is why there is no lock.
+                let _ = lock.release_only(None);
+                return Err(Error::engine("start the thread that renews a lease", error));
             }
         }
         Ok(lock)

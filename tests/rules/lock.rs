@@ -1397,7 +1397,8 @@ fn unknown_owner_without_a_lock_blocks_until_it_is_forced_away() {
     raise(&workspace, &elsewhere().start(5), "pod-e", None);
     let world = World::new();
     refused(&workspace, &world.start(OWN), 5, "pod-e");
-    assert_eq!(unlock(&workspace, &world, true).expect("forced"), None);
+    let removed = unlock(&workspace, &world, true).expect("forced");
+    assert!(matches!(&removed, Some(Takeover::Forced(owner, _)) if owner.pod_name == "pod-e"), "{removed:?}");
     workspace.assert_nothing_left();
     take(&workspace, &world.start(OWN), "pod-a").release_only(None).expect("released");
 }
@@ -1626,5 +1627,25 @@ fn force_removes_the_flag_of_an_owner_that_may_be_another_process() {
     assert_eq!(pod.acquire(&options).expect_err("its lease stands").code, ErrorCode::InUse);
     pod.unlock(&options, true, None).expect("cleared");
     workspace.assert_nothing_left();
+    pod.acquire(&options).expect("free").0.release_only(None).expect("released");
+}
+
+/// A contender that was stopped between raising its flag and taking the lock.
+#[test]
+fn contender_that_stands_still_is_shown_and_loses_by_force() {
+    let workspace = TestWorkspace::new();
+    let world = World::new();
+    let contender = world.start(OTHER);
+    drop(take(&workspace, &contender, "pod-b"));
+    fs::remove_file(workspace.lock()).expect("removed");
+    let pod = workspace.open(&world.start(OWN));
+    let Status::Held(holder) = pod.lock_status().expect("looked") else { panic!("it is in the way") };
+    assert_eq!((holder.owner.pid, holder.owner.pod_name.as_str()), (OTHER, "pod-b"));
+    assert!(holder.reason.contains("taking the lock"), "{}", holder.reason);
+    let options = AcquireOptions { pod_name: "pod-a".into(), ..AcquireOptions::default() };
+    let removed = pod.unlock(&options, true, Some("it hangs")).expect("cleared");
+    assert!(matches!(removed, Some(Takeover::Forced(owner, _)) if owner.pid == OTHER), "it is said");
+    workspace.assert_nothing_left();
+    assert!(matches!(pod.lock_status().expect("looked"), Status::Free));
     pod.acquire(&options).expect("free").0.release_only(None).expect("released");
 }

@@ -82,7 +82,7 @@ pub(super) fn settle<D: Dir>(
     let found = match staging.stat(ASIDE) {
         Err(error) if error.kind == FsErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io("look at the lock", ASIDE_PATH, &error)),
-        Ok(stat) if stat.kind != Kind::File => Found::NotAFile(stat.kind),
+        Ok(stat) if stat.kind != Kind::File => Found::NotAFile(stat.kind, Place::Aside),
         Ok(_) => look()?,
     };
     let removed = match found {
@@ -96,7 +96,7 @@ pub(super) fn settle<D: Dir>(
             }
             Some(Takeover::Unreadable(reason.clone(), super::look::excerpt(content)))
         }
-        Found::NotAFile(_) => return Err(refusal(found)),
+        Found::NotAFile(..) => return Err(refusal(found)),
         Found::Held(_) | Found::Unknown(_) => {
             // If that fails (there may be no hard links) it stays aside, where it counts as well.
             let _ = put_back(staging);

@@ -50,7 +50,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
             let live = self.live_flags()?;
             let Some((first, verdict)) = live.first() else { break };
             let found = self.look()?;
-            if matches!(found, Found::Held(_) | Found::Unknown(_) | Found::NotAFile(_)) {
+            if matches!(found, Found::Held(_) | Found::Unknown(_) | Found::NotAFile(..)) {
                 return Err(refusal(found));
             }
             // Every live process does the same comparison: the first one stays, all others go.
@@ -186,7 +186,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         }
         match self.look()? {
             Found::Ours => Ok(taken),
-            Found::Held(_) | Found::Unknown(_) | Found::Unreadable { .. } | Found::NotAFile(_) => {
+            Found::Held(_) | Found::Unknown(_) | Found::Unreadable { .. } | Found::NotAFile(..) => {
                 Err(self.in_use_now())
             }
             Found::Nothing | Found::Stale(..) => Err(self.in_use_now()),

@@ -164,7 +164,11 @@ impl<D: Dir, S: System> Held<D, S> {
         };
         // A lock that was lost since the commit: what was committed is done.
         match carries(&self.staging, self.flag.token)? {
-            Carried::Ours => self.remove()?,
+            Carried::Ours => self.remove().map_err(|mut error| {
+                error.message =
+                    format!("the run is committed and its entries are deleted; {}", error.message);
+                error
+            })?,
             Carried::Nothing | Carried::Other => {
                 lower(&self.owners, &self.flag)?;
                 return Ok(ReleaseReport { lost: true, ..report });

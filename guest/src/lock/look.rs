@@ -49,7 +49,7 @@ pub(super) enum Found {
         modified: Option<Time>,
         changed: Changed,
     },
-    NotAFile(Kind),
+    NotAFile(Kind, Place),
 }
 
 /// When an unreadable lock file changed last.
@@ -79,7 +79,7 @@ pub(super) fn look<D: Dir, S: System>(
         Err(error) => return Err(Error::io("look at the lock", place.path(), &error)),
     };
     if stat.kind != Kind::File {
-        return Ok(Found::NotAFile(stat.kind));
+        return Ok(Found::NotAFile(stat.kind, place));
     }
     let Some(content) = read_lock(staging, place)? else {
         return Ok(Found::Nothing);

@@ -46,6 +46,7 @@ use crate::fs::{Dir, FsErrorKind};
 use crate::layout::{
     EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, RunId, Token, clip, owners_path,
 };
+use crate::liveness::{Verdict, judge_flag};
 use crate::outcome::EndedBy;
 use crate::record::LockRecord;
 use crate::runs::{Deleted, Recovered, Runs};
@@ -56,7 +57,7 @@ use attempt::{Attempt, Taken};
 use held::still_ours;
 use look::{Carried, Found, Place, carries, excerpt, look, read_record};
 use refusal::not_a_file;
-use roster::{Roster, lower, remove_flag_file, roster};
+use roster::{Roster, lease_of, lower, remove_flag_file, roster};
 
 /// For how long a lock file that can't be read must not have changed before it counts as stale: its
 /// writer may be between creating it and writing it. In seconds.
@@ -258,13 +259,38 @@ impl<D: Dir, S: System> Workspace<D, S> {
             found => found,
         };
         Ok(match found {
-            Found::Nothing | Found::Ours => Status::Free,
+            Found::Nothing => self.contender(&staging, &me)?.unwrap_or(Status::Free),
+            Found::Ours => Status::Free,
             Found::Held(holder) => Status::Held(holder),
             Found::Unknown(holder) => Status::Unknown(holder),
             Found::Stale(holder, _) => Status::Stale(holder),
             Found::Unreadable { reason, content, .. } => Status::Unreadable(reason, excerpt(&content)),
-            Found::NotAFile(kind) => Status::Unreadable(not_a_file(kind), String::new()),
+            Found::NotAFile(kind, _) => Status::Unreadable(not_a_file(kind), String::new()),
         })
+    }
+
+    /// One that has raised its flag and not taken the lock: for a moment there is one at every acquire, and
+    /// for longer if it was stopped there. Nobody else gets the lock then.
+    fn contender(&self, staging: &D, me: &Identity) -> Result<Option<Status>> {
+        let owners = match staging.open_dir(OWNERS) {
+            Ok(owners) => owners,
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
+        };
+        for flag in roster(&owners)?.flags {
+            let lease = || lease_of(&owners, &flag, Some(self.system.now()));
+            let verdict = judge_flag(&flag, me, &self.system, lease);
+            let owner = read_record(&owners, flag.as_str())
+                .map_or_else(|| Owner { pid: flag.pid, ..Owner::unknown() }, |record| record.owner());
+            let reason = format!("it is taking the lock; {}", verdict.reason());
+            let holder = Holder { owner, consumed: 0, reason, by_command: false };
+            match verdict {
+                Verdict::Dead(_) => {}
+                Verdict::Alive(_) | Verdict::Working(_) => return Ok(Some(Status::Held(holder))),
+                Verdict::Unknown(_) => return Ok(Some(Status::Unknown(holder))),
+            }
+        }
+        Ok(None)
     }
 
     /// Clears what an instance that is gone left behind under this token: its flag, and the lock if it

@@ -1,7 +1,7 @@
 //! How it is said that the lock is not, or no longer, the caller's. Invariant: every message names the
 //! owner as far as it is known, and what helps.
 
-use super::look::Found;
+use super::look::{Found, Place};
 use super::{Holder, UNREADABLE_GRACE_SECONDS};
 use crate::error::{Error, ErrorCode, Owner};
 use crate::fs::Kind;
@@ -32,7 +32,7 @@ pub(super) fn refusal(found: Found) -> Error {
             );
             Error::new(ErrorCode::InUse, message).at(LOCK_PATH)
         }
-        Found::NotAFile(kind) => not_a_file_error(kind),
+        Found::NotAFile(kind, place) => not_a_file_error(kind, place),
         Found::Nothing | Found::Ours | Found::Stale(..) => {
             Error::new(ErrorCode::Internal, "a lock that can be taken was refused").at(LOCK_PATH)
         }
@@ -46,8 +46,9 @@ pub(super) fn not_a_file(kind: Kind) -> String {
     )
 }
 
-pub(super) fn not_a_file_error(kind: Kind) -> Error {
-    Error::new(ErrorCode::WrongFileType, format!("{LOCK_PATH}: {}", not_a_file(kind))).at(LOCK_PATH)
+pub(super) fn not_a_file_error(kind: Kind, place: Place) -> Error {
+    let path = place.path();
+    Error::new(ErrorCode::WrongFileType, format!("{path}: {}", not_a_file(kind))).at(path)
 }
 
 pub(super) fn lost(owner: Option<Owner>) -> Error {

@@ -83,7 +83,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         };
         let (removed, token) = match found {
             Found::Nothing | Found::Ours => (None, None),
-            Found::NotAFile(kind) => return Err(not_a_file_error(kind)),
+            Found::NotAFile(kind, place) => return Err(not_a_file_error(kind, place)),
             Found::Held(holder) | Found::Unknown(holder) => {
                 (Some(Takeover::Forced(holder.owner, holder.reason)), token_on_disk(staging)?)
             }
@@ -103,18 +103,26 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Err(error) if error.kind == FsErrorKind::NotFound => return Ok(removed),
             Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
         };
-        let spared = |flag: &FlagName| {
-            let verdict =
-                judge_flag(flag, &me, &self.system, || Lease { seconds: None, renewed: None, now: None });
-            Some(flag.token) != token && matches!(verdict, Verdict::Alive(_))
+        let judge = |flag: &FlagName| {
+            judge_flag(flag, &me, &self.system, || Lease { seconds: None, renewed: None, now: None })
         };
         let Roster { flags, copies } = roster(&owners)?;
+        // Without a lock it is a contender that is in the way: one that was stopped, or hangs, between
+        // raising its flag and taking the lock. When it goes on it finds no flag to link.
+        let in_the_way = flags.iter().find(|flag| removed.is_none() && !judge(flag).is_dead()).map(|flag| {
+            let owner = read_record(&owners, flag.as_str())
+                .map_or_else(|| Owner { pid: flag.pid, ..Owner::unknown() }, |record| record.owner());
+            Takeover::Forced(owner, format!("it was taking the lock; {}", judge(flag).reason()))
+        });
+        let spared = |flag: &FlagName| {
+            in_the_way.is_none() && Some(flag.token) != token && matches!(judge(flag), Verdict::Alive(_))
+        };
         for copy in copies.iter().filter(|copy| !spared(copy)) {
             remove_flag_file(&owners, &copy.publish_name())?;
         }
         for flag in flags.iter().filter(|flag| !spared(flag)) {
             lower(&owners, flag)?;
         }
-        Ok(removed)
+        Ok(removed.or(in_the_way))
     }
 }
