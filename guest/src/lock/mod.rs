@@ -259,7 +259,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             found => found,
         };
         Ok(match found {
-            Found::Nothing => self.contender(&staging, &me)?.unwrap_or(Status::Free),
+            Found::Nothing => self.contender(&staging, &me).unwrap_or(Status::Free),
             Found::Ours => Status::Free,
             Found::Held(holder) => Status::Held(holder),
             Found::Unknown(holder) => Status::Unknown(holder),
@@ -271,13 +271,10 @@ impl<D: Dir, S: System> Workspace<D, S> {
 
     /// One that has raised its flag and not taken the lock: for a moment there is one at every acquire, and
     /// for longer if it was stopped there. Nobody else gets the lock then.
-    fn contender(&self, staging: &D, me: &Identity) -> Result<Option<Status>> {
-        let owners = match staging.open_dir(OWNERS) {
-            Ok(owners) => owners,
-            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
-        };
-        for flag in roster(&owners)?.flags {
+    fn contender(&self, staging: &D, me: &Identity) -> Option<Status> {
+        // Something else in its place stops everybody who wants the lock, and tells them so.
+        let Ok(owners) = staging.open_dir(OWNERS) else { return None };
+        for flag in roster(&owners).ok()?.flags {
             let lease = || lease_of(&owners, &flag, Some(self.system.now()));
             let verdict = judge_flag(&flag, me, &self.system, lease);
             let owner = read_record(&owners, flag.as_str())
@@ -286,11 +283,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
             let holder = Holder { owner, consumed: 0, reason, by_command: false };
             match verdict {
                 Verdict::Dead(_) => {}
-                Verdict::Alive(_) | Verdict::Working(_) => return Ok(Some(Status::Held(holder))),
-                Verdict::Unknown(_) => return Ok(Some(Status::Unknown(holder))),
+                Verdict::Alive(_) | Verdict::Working(_) => return Some(Status::Held(holder)),
+                Verdict::Unknown(_) => return Some(Status::Unknown(holder)),
             }
         }
-        Ok(None)
+        None
     }
 
     /// Clears what an instance that is gone left behind under this token: its flag, and the lock if it
