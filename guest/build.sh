@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the component from guest/ and wit/ and puts it where the host takes it from, with a record
-# of the sources and the toolchain it was built from.
+# Builds the component from guest/ and wit/ and puts it where the host takes it from, and the plugins
+# that ship, each with a record of the sources and the toolchain it was built from.
 #
 # The same sources, locked crates and toolchain give the same bytes in any folder: every path is
 # remapped, and flags or profiles from the environment don't count.
@@ -14,14 +14,15 @@ usage() {
 Usage: guest/build.sh [--check] [--out DIR]
 
 Builds the component for wasm32-wasip2 and writes consolidation.wasm, and consolidation.json, the
-record of what it was built from, to host/component. Installs the target first if it is missing
+record of what it was built from, to host/component; and the plugins of guest/plugins as
+plugins/NAME.wasm, with one record, plugins/plugins.json. Installs the target first if it is missing
 (guest/install-target.sh).
 
-  --check    leave host/component alone: build the component under the target directory and compare
-             it with the shipped one. Fails if the shipped one's sources are not the present ones, or
-             if rustc and the standard library are the recorded ones and a single byte differs. With
-             another toolchain the bytes may differ; that is said, and is no failure.
-  --out DIR  write the two files to DIR instead (with --check: the rebuilt ones, also to DIR)
+  --check    leave host/component and plugins alone: build under the target directory and compare
+             with what is shipped. Fails if the shipped sources are not the present ones, or if rustc
+             and the standard library are the recorded ones and a single byte differs. With another
+             toolchain the bytes may differ; that is said, and is no failure.
+  --out DIR  write the files to DIR and DIR/plugins instead (with --check: the rebuilt ones, also there)
 TEXT
 }
 
@@ -47,6 +48,8 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 shipped=$root/host/component
+shipped_plugins=$root/plugins
+plugins=(digest template)
 guest/install-target.sh
 
 sysroot=$(rustc --print sysroot)
@@ -65,8 +68,8 @@ std_digest() {
   guest/digest.sh --file "$scratch/std"
 }
 
-# The value of a key in the record, which is written below with one key to a line.
-recorded() { sed -n "s/.*\"$1\": \"\\{0,1\\}\\([^\",}]*\\)\"\\{0,1\\}.*/\\1/p" "$shipped/consolidation.json"; }
+# The value of a key in a record, which is written below with one key to a line.
+recorded() { sed -n "s/.*\"$2\": \"\{0,1\}\([^\",}]*\)\"\{0,1\}.*/\1/p" "$1"; }
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -83,8 +86,10 @@ target_dir=${CARGO_TARGET_DIR:-$root/target}/component
 case $target_dir in /*) ;; *) target_dir=$root/$target_dir ;; esac
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 
-# Has cargo unpack the crates the guest needs, so that the folders to remap exist.
-cargo tree -q -p consolidation-guest --target "$TARGET" --locked >/dev/null
+packages=(consolidation-guest "${plugins[@]/#/consolidation-}")
+
+# Has cargo unpack the crates they need, so that the folders to remap exist.
+cargo tree -q "${packages[@]/#/-p=}" --target "$TARGET" --locked >/dev/null
 
 flags=("--remap-path-prefix=$root=/consolidation" "--remap-path-prefix=$target_dir=/target"
   "--remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$commit")
@@ -92,54 +97,99 @@ for registry in "$cargo_home"/registry/src/*; do flags+=("--remap-path-prefix=$r
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS CARGO_INCREMENTAL=0
 
-# The crate is a library too; cargo leaves link-time optimisation out unless told to build only the cdylib.
-cargo rustc -p consolidation-guest --lib --crate-type cdylib --profile "$PROFILE" --target "$TARGET" \
-  --target-dir "$target_dir" --locked
+# The crates are libraries too; cargo leaves link-time optimisation out unless told to build only the
+# cdylib, which it takes for one crate at a time.
+for package in "${packages[@]}"; do
+  cargo rustc -p "$package" --lib --crate-type cdylib --profile "$PROFILE" --target "$TARGET" \
+    --target-dir "$target_dir" --locked
+done
 
-built=$target_dir/$TARGET/$PROFILE/consolidation_guest.wasm
+built() { printf '%s/%s/%s/consolidation_%s.wasm' "$target_dir" "$TARGET" "$PROFILE" "$1"; }
+size() { wc -c <"$1" | tr -d ' '; }
 sources=$(guest/digest.sh)
-component=$(guest/digest.sh --file "$built")
+plugin_sources=$(guest/digest.sh --plugins)
 std=$(std_digest)
 
-# Readers find each file complete or not at all.
-put() {
-  mkdir -p "$1"
-  cp "$built" "$1/.consolidation.wasm.new"
-  cat >"$1/.consolidation.json.new" <<JSON
-{
-  "sources": "$sources",
-  "component": "$component",
-  "bytes": $(wc -c <"$built" | tr -d ' '),
+toolchain() {
+  cat <<JSON
   "toolchain": {
     "rustc": "$rustc_version",
     "std": "$std"
   }
+JSON
+}
+
+component_record() {
+  cat <<JSON
+{
+  "sources": "$sources",
+  "component": "$(guest/digest.sh --file "$(built guest)")",
+  "bytes": $(size "$(built guest)"),
+$(toolchain)
 }
 JSON
-  chmod 644 "$1"/.consolidation.*.new
-  mv "$1/.consolidation.wasm.new" "$1/consolidation.wasm"
-  mv "$1/.consolidation.json.new" "$1/consolidation.json"
-  say "wrote $1/consolidation.wasm ($(wc -c <"$built" | tr -d ' ') bytes)"
+}
+
+plugins_record() {
+  local name comma=
+  printf '{\n  "sources": "%s",\n  "plugins": {' "$plugin_sources"
+  for name in "${plugins[@]}"; do
+    printf '%s\n    "%s": {\n      "sha256": "%s",\n      "bytes": %s\n    }' "$comma" "$name" \
+      "$(guest/digest.sh --file "$(built "$name")")" "$(size "$(built "$name")")"
+    comma=,
+  done
+  printf '\n  },\n%s\n}\n' "$(toolchain)"
+}
+
+# Copies standard input to a file that readers find complete or not at all.
+put() {
+  cat >"$(dirname "$1")/.$(basename "$1").new"
+  chmod 644 "$(dirname "$1")/.$(basename "$1").new"
+  mv "$(dirname "$1")/.$(basename "$1").new" "$1"
+}
+
+# Writes what was built to a folder for the component and one for the plugins.
+write() {
+  local name
+  mkdir -p "$1" "$2"
+  put "$1/consolidation.wasm" <"$(built guest)"
+  component_record | put "$1/consolidation.json"
+  say "wrote $1/consolidation.wasm ($(size "$1/consolidation.wasm") bytes)"
+  for name in "${plugins[@]}"; do
+    put "$2/$name.wasm" <"$(built "$name")"
+    say "wrote $2/$name.wasm ($(size "$2/$name.wasm") bytes)"
+  done
+  plugins_record | put "$2/plugins.json"
 }
 
 if ! $check; then
-  put "${out:-$shipped}"
+  if [ -n "$out" ]; then write "$out" "$out/plugins"; else write "$shipped" "$shipped_plugins"; fi
   exit 0
 fi
 
 # --- compare -------------------------------------------------------------------------------------
 
-put "${out:-$target_dir/rebuilt}"
-[ -f "$shipped/consolidation.wasm" ] && [ -f "$shipped/consolidation.json" ] ||
-  die "host/component holds no component; run guest/build.sh"
-[ "$(recorded sources)" = "$sources" ] ||
-  die "guest/, wit/ or the locked crates have changed since the shipped component was built; run guest/build.sh"
-if cmp -s "$built" "$shipped/consolidation.wasm"; then
-  say "the rebuilt component is byte for byte the shipped one"
-elif [ "$(recorded rustc)" = "$rustc_version" ] && [ "$(recorded std)" = "$std" ]; then
-  die "the rebuilt component differs from the shipped one though the toolchain is the recorded one; run guest/build.sh"
-else
-  say "the rebuilt component differs from the shipped one, as it may: the shipped one was built with"
-  say "  rustc $(recorded rustc), standard library $(recorded std), this one with"
-  say "  rustc $rustc_version, standard library $std"
-fi
+# Compares what was built with a shipped file and its record.
+compare() {
+  local file=$1 record=$2 rebuilt=$3 digest=$4 of=$5
+  [ -f "$file" ] && [ -f "$record" ] || die "there is no $file with a record; run guest/build.sh"
+  [ "$(recorded "$record" sources)" = "$digest" ] ||
+    die "$of or the locked crates have changed since the shipped $(basename "$file") was built; run guest/build.sh"
+  if cmp -s "$rebuilt" "$file"; then
+    say "the rebuilt $(basename "$file") is byte for byte the shipped one"
+  elif [ "$(recorded "$record" rustc)" = "$rustc_version" ] && [ "$(recorded "$record" std)" = "$std" ]; then
+    die "the rebuilt $(basename "$file") differs from the shipped one though the toolchain is the recorded one; run guest/build.sh"
+  else
+    say "the rebuilt $(basename "$file") differs from the shipped one, as it may: the shipped one was built with"
+    say "  rustc $(recorded "$record" rustc), standard library $(recorded "$record" std), this one with"
+    say "  rustc $rustc_version, standard library $std"
+  fi
+}
+
+rebuilt=${out:-$target_dir/rebuilt}
+write "$rebuilt" "$rebuilt/plugins"
+compare "$shipped/consolidation.wasm" "$shipped/consolidation.json" "$(built guest)" "$sources" 'guest/src, wit/*.wit'
+for name in "${plugins[@]}"; do
+  compare "$shipped_plugins/$name.wasm" "$shipped_plugins/plugins.json" "$(built "$name")" "$plugin_sources" \
+    'guest/plugins, wit/plugin'
+done

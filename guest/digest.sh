@@ -2,13 +2,16 @@
 # Prints the digest of everything the component is built from: the guest's sources and manifest,
 # the WIT files, the build profile and workspace settings it inherits, and the locked versions and
 # checksums of the crates it depends on. It is the one definition of "the shipped component matches its
-# sources": build.sh records what it prints, a test compares it.
+# sources": build.sh records what it prints, a test compares it. The shipped plugins have a digest of
+# their own, so that who changes a plugin need not rebuild the component, and the other way round.
 #
 # Needs neither cargo nor a network. Of the locked crates the ones that only tests or the native
 # build use are left out.
 #
 #   guest/digest.sh              the digest
-#   guest/digest.sh --list       the lines it is made of, to see what changed
+#   guest/digest.sh --plugins    the one of the shipped plugins
+#   guest/digest.sh [--plugins] --list
+#                                the lines it is made of, to see what changed
 #   guest/digest.sh --file FILE  the SHA-256 of one file, as it is recorded
 set -eu
 LC_ALL=C
@@ -25,19 +28,31 @@ fi
 
 cd "$(dirname "$0")/.."
 
+# What counts: the crates, their sources, and the WIT.
+packages=consolidation-guest
+manifests=guest/Cargo.toml
+sources='guest/src wit/*.wit'
+if [ "${1-}" = --plugins ]; then
+  shift
+  packages='consolidation-digest consolidation-template'
+  manifests='guest/plugins/digest/Cargo.toml guest/plugins/template/Cargo.toml'
+  sources='guest/plugins/digest/src guest/plugins/template/src wit/plugin'
+fi
+
+# None of these names holds a space.
 files() {
-  find guest/src wit -type f ! -name '.*' ! -name '*~' | sort | while read -r path; do
+  find $sources -type f ! -name '.*' ! -name '*~' | sort | while read -r path; do
     printf 'file %s %s\n' "$path" "$(sha256 <"$path")"
   done
 }
 
-# guest/Cargo.toml without what only tests, benchmarks and the native build use.
+# The manifests without what only tests, benchmarks and the native build use.
 own_manifest() {
   awk '
     /^\[/ { counts = !/dev-dependencies|^\[lints|^\[\[(test|bench|example)/ && !/cfg\((not|unix|windows)/ }
     /^ *(#|$)/ { next }
     counts
-  ' guest/Cargo.toml
+  ' $manifests
 }
 
 # The names of the crates that it brings into the component.
@@ -76,7 +91,7 @@ settings() {
 
 # What those crates and everything they depend on are locked to.
 locked() {
-  awk -v names="$(direct | tr '\n' ' ')" '
+  awk -v names="$(direct | tr '\n' ' ')" -v packages="$packages" '
     function value(line) { sub(/^[^"]*"/, "", line); sub(/".*/, "", line); return line }
     /^\[\[package\]\]/ { count++ }
     /^name = /     { name[count] = value($0) }
@@ -98,15 +113,18 @@ locked() {
     END {
       n = split(names, list, " ")
       for (i = 1; i <= n; i++) wanted[list[i]] = 1
-      n = split(needs[by_name["consolidation-guest"]], parts, "\n")
-      for (i = 1; i < n; i++) { split(parts[i], word, " "); if (word[1] in wanted) follow(parts[i]) }
+      count = split(packages, list, " ")
+      for (k = 1; k <= count; k++) {
+        n = split(needs[by_name[list[k]]], parts, "\n")
+        for (i = 1; i < n; i++) { split(parts[i], word, " "); if (word[1] in wanted) follow(parts[i]) }
+      }
     }
   ' Cargo.lock | sort
 }
 
 lock=$(locked)
 [ -n "$lock" ] || {
-  echo "digest: Cargo.lock does not list what consolidation-guest depends on; run any cargo build" >&2
+  echo "digest: Cargo.lock does not list what $packages depends on; run any cargo build" >&2
   exit 1
 }
 manifest() { files; own_manifest | sed 's/^/manifest /'; settings; printf '%s\n' "$lock"; }
@@ -114,5 +132,5 @@ manifest() { files; own_manifest | sed 's/^/manifest /'; settings; printf '%s\n'
 case ${1-} in
   '') manifest | sha256 ;;
   --list) manifest ;;
-  *) sed -n 's/^# \{0,1\}//; 2,12p' "$0" >&2; exit 2 ;;
+  *) sed -n 's/^# \{0,1\}//; 2,15p' "$0" >&2; exit 2 ;;
 esac

@@ -4,6 +4,8 @@
 mod cli;
 mod component;
 mod model;
+mod plugin;
+mod plugins;
 mod rules;
 mod shipped_component;
 #[cfg(unix)]

@@ -1,4 +1,5 @@
-//! The component in the tree is the one its sources give, and what is locked has the sandbox's fixes.
+//! The component and the plugins in the tree are the ones their sources give, they ask for nothing that a
+//! sandbox should not give, and what is locked has the sandbox's fixes.
 //!
 //! Nothing here needs the wasm target: the digest of the sources is taken by the script that recorded
 //! it, `guest/digest.sh`.
@@ -20,6 +21,39 @@ fn read(path: &str) -> Vec<u8> {
 fn record() -> serde_json::Value {
     serde_json::from_slice(&read("host/component/consolidation.json"))
         .expect("host/component/consolidation.json is JSON; guest/build.sh writes it anew")
+}
+
+/// The plugins that ship.
+const PLUGINS: [&str; 2] = ["digest", "template"];
+
+/// The record beside them.
+fn plugins_record() -> serde_json::Value {
+    serde_json::from_slice(&read("plugins/plugins.json"))
+        .expect("plugins/plugins.json is JSON; guest/build.sh writes it anew")
+}
+
+/// What a component imports.
+fn imports(component: &[u8]) -> Vec<String> {
+    let mut depth = 0;
+    let mut names = Vec::new();
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        match payload.expect("a component is well formed") {
+            // A component holds others, with imports of their own.
+            wasmparser::Payload::ModuleSection { .. } | wasmparser::Payload::ComponentSection { .. } => {
+                depth += 1
+            }
+            wasmparser::Payload::End(_) => depth -= 1,
+            wasmparser::Payload::ComponentImportSection(imports) if depth == 0 => {
+                names.extend(
+                    imports
+                        .into_iter()
+                        .map(|import| import.expect("an import is well formed").name.name.to_owned()),
+                );
+            }
+            _ => {}
+        }
+    }
+    names
 }
 
 /// What `guest/digest.sh` prints.
@@ -72,6 +106,64 @@ fn shipped_component_is_the_recorded_one() {
         digest(&["--file", "host/component/consolidation.wasm"]),
         "host/component/consolidation.wasm is not the one its record tells of; rebuild both: guest/build.sh"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn shipped_plugins_match_their_sources() {
+    assert_eq!(
+        plugins_record()["sources"],
+        digest(&["--plugins"]),
+        "guest/plugins, wit/plugin or the locked versions of what the plugins depend on have changed since \
+         the shipped ones were built; rebuild them: guest/build.sh"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn shipped_plugins_are_the_recorded_ones() {
+    let record = plugins_record();
+    let recorded: Vec<&String> =
+        record["plugins"].as_object().expect("`plugins` is an object").keys().collect();
+    assert_eq!(recorded, PLUGINS);
+    for plugin in PLUGINS {
+        let path = format!("plugins/{plugin}.wasm");
+        let recorded = &record["plugins"][plugin];
+        assert_eq!(
+            (&recorded["sha256"], &recorded["bytes"]),
+            (&digest(&["--file", &path]).into(), &read(&path).len().into()),
+            "{path} is not the one its record tells of; rebuild both: guest/build.sh"
+        );
+    }
+}
+
+/// They are the examples that authors go by: no clock, no randomness, no file and no network.
+#[test]
+fn shipped_plugins_import_nothing_that_has_to_be_granted() {
+    for plugin in PLUGINS {
+        let imports = imports(&read(&format!("plugins/{plugin}.wasm")));
+        assert!(imports.iter().any(|name| name == "insomnia:plugin/memory@0.1.0"), "{plugin}: {imports:?}");
+        for name in imports {
+            assert!(
+                ["insomnia:plugin/", "wasi:cli/", "wasi:io/"].iter().any(|package| name.starts_with(package)),
+                "{plugin} imports {name}"
+            );
+        }
+    }
+}
+
+/// Who changes a plugin need not rebuild the component, and the other way round.
+#[cfg(unix)]
+#[test]
+fn component_and_plugins_have_digests_of_their_own() {
+    let of = |arguments: &[&str]| digest(arguments).lines().map(str::to_owned).collect::<Vec<_>>();
+    let files =
+        |lines: &[String]| lines.iter().filter(|line| line.starts_with("file ")).cloned().collect::<Vec<_>>();
+    let (component, plugins) = (files(&of(&["--list"])), files(&of(&["--plugins", "--list"])));
+    assert!(component.iter().any(|line| line.starts_with("file wit/world.wit ")));
+    assert!(plugins.iter().any(|line| line.starts_with("file wit/plugin/world.wit ")));
+    assert!(plugins.iter().all(|line| !component.contains(line)));
+    assert!(component.iter().all(|line| !line.contains("plugin")), "{component:?}");
 }
 
 #[test]

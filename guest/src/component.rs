@@ -5,9 +5,13 @@ use crate::doctor::{Finding, FindingKind};
 use crate::durable::Durability;
 use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Owner};
+use crate::gate::Gates;
 use crate::layout::{EntryId, LOCK_PATH, RunId, Token, runs_path};
 use crate::lock::{AcquireOptions, Held, Holder, ReleaseReport, Status, Takeover};
-use crate::outcome::Ending;
+use crate::memory::draft::Draft;
+use crate::memory::{self, Origin, Record, RecordListing, Status as RecordStatus, Update, UpdateLimits};
+use crate::outcome::{ChangedRecord, Ending};
+use crate::quarantine::{Attempt, Quarantined};
 use crate::record::LockRecord;
 use crate::runs::{Past, Recovered};
 use crate::staging::{Entry, Limits, Snapshot, UnusableFile};
@@ -18,7 +22,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::bindings::exports::insomnia::consolidation::{
-    doctor as wit_doctor, lock as wit_lock, runs as wit_runs, staging as wit_staging,
+    doctor as wit_doctor, lock as wit_lock, memory as wit_memory, quarantine as wit_quarantine,
+    runs as wit_runs, staging as wit_staging,
 };
 use crate::bindings::insomnia::consolidation::{process, types as wit};
 
@@ -101,12 +106,26 @@ impl wit_staging::Guest for Component {
             unusable_count: summary.unusable_count,
             unusable: unusable(&summary.unusable),
             consumed: summary.consumed,
+            quarantined: summary.quarantined,
         })
     }
 
-    fn take_snapshot(limits: wit_staging::Limits) -> Result<wit_staging::Snapshot, wit::Error> {
+    fn gate(gates: wit_staging::Gates) -> Result<Option<String>, wit::Error> {
+        let gates = Gates {
+            min_entries: gates.min_entries,
+            min_bytes: gates.min_bytes,
+            min_age_ms: gates.min_age_ms,
+            min_interval_ms: gates.min_interval_ms,
+        };
+        Ok(workspace()?.closed_gate(&gates)?)
+    }
+
+    fn take_snapshot(
+        limits: wit_staging::Limits,
+        skip: Vec<String>,
+    ) -> Result<wit_staging::Snapshot, wit::Error> {
         let limits = Limits { max_entries: limits.max_entries, max_bytes: limits.max_bytes };
-        let snapshot = workspace()?.take_snapshot(limits)?;
+        let snapshot = workspace()?.take_snapshot_without(limits, &entry_ids(&skip)?)?;
         Ok(wit_staging::Snapshot::new(SnapshotState(RefCell::new(snapshot))))
     }
 }
@@ -135,6 +154,11 @@ impl wit_staging::GuestSnapshot for SnapshotState {
             unusable: unusable(&batch.unusable),
             done: batch.done,
         })
+    }
+
+    fn keep(&self, ids: Vec<String>) -> Result<(), wit::Error> {
+        self.0.borrow_mut().keep(&entry_ids(&ids)?);
+        Ok(())
     }
 }
 
@@ -188,16 +212,34 @@ impl wit_lock::GuestHeld for HeldState {
     }
 
     fn record_consumed(&self, ids: Vec<String>) -> Result<(), wit::Error> {
-        let mut parsed = Vec::with_capacity(ids.len());
-        for (index, id) in ids.iter().enumerate() {
-            parsed.push(entry_id(id).map_err(|error| wit::Error { index: Some(index as u64), ..error })?);
-        }
-        Ok(self.workspace.record_consumed(&mut self.held.borrow_mut(), parsed)?)
+        let ids = entry_ids(&ids)?;
+        Ok(self.workspace.record_consumed(&mut self.held.borrow_mut(), ids)?)
     }
 
     fn record_snapshot(&self, snapshot: wit_lock::SnapshotBorrow<'_>) -> Result<(), wit::Error> {
         let mut snapshot = snapshot.get::<SnapshotState>().0.borrow_mut();
         Ok(self.workspace.record_snapshot(&mut self.held.borrow_mut(), &mut snapshot)?)
+    }
+
+    fn take_draft(&self, draft: wit_lock::DraftBorrow<'_>) -> Result<(), wit::Error> {
+        let changes = draft.get::<DraftState>().0.borrow_mut().take();
+        Ok(self.held.borrow_mut().take_changes(changes)?)
+    }
+
+    fn record_failures(
+        &self,
+        failures: Vec<wit_quarantine::EntryFailure>,
+        max_attempts: u32,
+    ) -> Result<Vec<wit_quarantine::Attempt>, wit::Error> {
+        let (ids, reasons): (Vec<String>, Vec<String>) =
+            failures.into_iter().map(|failure| (failure.id, failure.reason)).unzip();
+        let failures: Vec<_> = entry_ids(&ids)?.into_iter().zip(reasons).collect();
+        let attempts = self.held.borrow_mut().record_failures(&failures, max_attempts)?;
+        Ok(attempts.into_iter().map(Into::into).collect())
+    }
+
+    fn undo(&self, run: String) -> Result<String, wit::Error> {
+        Ok(self.held.borrow_mut().undo(run_id(&run)?)?.to_string())
     }
 
     fn record_command_group(&self, pgid: Option<u32>) -> Result<(), wit::Error> {
@@ -245,6 +287,104 @@ impl wit_runs::Guest for Component {
     fn entries(id: String) -> Result<Vec<String>, wit::Error> {
         Ok(texts(&past_run(&id)?.outcome.entry_ids))
     }
+
+    fn changes(id: String) -> Result<Vec<wit_runs::ChangedRecord>, wit::Error> {
+        let convert = |change: ChangedRecord| {
+            let ChangedRecord { kind, slug, created, removed } = change;
+            wit_runs::ChangedRecord { kind, slug, created, removed }
+        };
+        let mut changes: Vec<_> = past_run(&id)?.outcome.changes.into_iter().map(convert).collect();
+        changes.sort_by(|one, other| (&one.kind, &one.slug).cmp(&(&other.kind, &other.slug)));
+        Ok(changes)
+    }
+}
+
+/// A draft.
+pub(crate) struct DraftState(RefCell<Draft>);
+
+impl wit_memory::Guest for Component {
+    type Draft = DraftState;
+
+    fn get(kind: String, slug: String) -> Result<Option<wit_memory::MemoryRecord>, wit::Error> {
+        Ok(workspace()?.memory_record(&kind, &slug)?.map(Into::into))
+    }
+
+    fn list(kind: Option<String>) -> Result<wit_memory::Listing, wit::Error> {
+        Ok(workspace()?.memory_records(kind.as_deref())?.into())
+    }
+
+    fn parse_updates(lines: String) -> Result<Vec<wit_memory::Update>, wit::Error> {
+        Ok(memory::update::parse_lines(&lines)?.into_iter().map(Into::into).collect())
+    }
+
+    fn update_schema() -> String {
+        memory::update::SCHEMA.to_owned()
+    }
+}
+
+impl wit_memory::GuestDraft for DraftState {
+    fn new(limits: wit_memory::UpdateLimits) -> Self {
+        let wit_memory::UpdateLimits { max_updates, max_update_bytes } = limits;
+        DraftState(RefCell::new(Draft::new(UpdateLimits { max_updates, max_update_bytes })))
+    }
+
+    fn get(&self, kind: String, slug: String) -> Result<Option<wit_memory::MemoryRecord>, wit::Error> {
+        Ok(self.0.borrow_mut().record(&*workspace()?, &kind, &slug)?.map(Into::into))
+    }
+
+    fn list(&self, kind: Option<String>) -> Result<wit_memory::Listing, wit::Error> {
+        Ok(self.0.borrow().records(&*workspace()?, kind.as_deref())?.into())
+    }
+
+    fn watch(&self) -> Result<(), wit::Error> {
+        Ok(self.0.borrow_mut().watch(&*workspace()?)?)
+    }
+
+    fn propose(
+        &self,
+        origins: Vec<wit_memory::Origin>,
+        updates: Vec<wit_memory::Update>,
+    ) -> Result<(), wit::Error> {
+        let origin = |origin: wit_memory::Origin| -> Result<Origin, wit::Error> {
+            Ok(Origin { id: entry_id(&origin.id)?, source: origin.source.into() })
+        };
+        let origins = origins.into_iter().map(origin).collect::<Result<Vec<_>, _>>()?;
+        let updates: Vec<Update> = updates.into_iter().map(Into::into).collect();
+        Ok(self.0.borrow_mut().propose(&*workspace()?, &origins, &updates)?)
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.0.borrow().len()).unwrap_or(u32::MAX)
+    }
+
+    fn size(&self) -> u64 {
+        self.0.borrow().size()
+    }
+
+    fn change(&self, index: u32) -> Option<wit_memory::Change> {
+        let draft = self.0.borrow();
+        let change = draft.changes().nth(usize::try_from(index).ok()?)?;
+        Some(wit_memory::Change {
+            kind: change.name.kind().to_owned(),
+            slug: change.name.slug().to_owned(),
+            before: change.before.clone(),
+            after: change.after.clone(),
+        })
+    }
+}
+
+impl wit_quarantine::Guest for Component {
+    fn list() -> Result<Vec<wit_quarantine::QuarantinedEntry>, wit::Error> {
+        Ok(workspace()?.quarantined()?.into_iter().map(Into::into).collect())
+    }
+
+    fn retry(ids: Vec<String>, durability: wit::Durability) -> Result<(), wit::Error> {
+        Ok(workspace()?.retry_quarantined(&entry_ids(&ids)?, durability.into())?)
+    }
+
+    fn drop(ids: Vec<String>) -> Result<(), wit::Error> {
+        Ok(workspace()?.drop_quarantined(&entry_ids(&ids)?)?)
+    }
 }
 
 impl wit_doctor::Guest for Component {
@@ -258,11 +398,15 @@ impl wit_doctor::Guest for Component {
     }
 }
 
-fn past_run(id: &str) -> Result<Past, wit::Error> {
-    let run = RunId::parse(id).ok_or_else(|| {
+fn run_id(id: &str) -> Result<RunId, wit::Error> {
+    RunId::parse(id).ok_or_else(|| {
         let message = format!("{id:?} is no id of a run: a UUIDv7 in lower case with hyphens is");
-        Error::new(ErrorCode::InvalidInput, message)
-    })?;
+        Error::new(ErrorCode::InvalidInput, message).into()
+    })
+}
+
+fn past_run(id: &str) -> Result<Past, wit::Error> {
+    let run = run_id(id)?;
     workspace()?.past_run(run)?.ok_or_else(|| {
         let path = runs_path(&run.file_name());
         Error::new(ErrorCode::NotFound, format!("there is no outcome {path}")).at(path).into()
@@ -284,6 +428,14 @@ fn entry_id(text: &str) -> Result<EntryId, wit::Error> {
         let message = format!("{text:?} is no id of an entry: a UUIDv7 in lower case with hyphens is");
         Error::new(ErrorCode::InvalidInput, message).into()
     })
+}
+
+/// Ids of entries; an error has the index of the first that is none.
+fn entry_ids(texts: &[String]) -> Result<Vec<EntryId>, wit::Error> {
+    let parse = |(index, id): (usize, &String)| {
+        entry_id(id).map_err(|error| wit::Error { index: Some(index as u64), ..error })
+    };
+    texts.iter().enumerate().map(parse).collect()
 }
 
 fn parse_token(text: &str) -> Result<Token, wit::Error> {
@@ -374,6 +526,7 @@ impl From<ReleaseReport> for wit_lock::ReleaseReport {
             left: report.left,
             lost: report.lost,
             failed: failed(&report.failed),
+            note: report.note,
         }
     }
 }
@@ -393,6 +546,7 @@ impl From<Ending> for wit_runs::Ending {
             Ending::Failed => wit_runs::Ending::Failed,
             Ending::Aborted => wit_runs::Ending::Aborted,
             Ending::Unlocked => wit_runs::Ending::Unlocked,
+            Ending::Undone => wit_runs::Ending::Undone,
         }
     }
 }
@@ -406,10 +560,12 @@ impl From<Finding> for wit_doctor::Finding {
             FindingKind::LockAside => wit_doctor::FindingKind::LockAside,
             FindingKind::DeadFlag => wit_doctor::FindingKind::DeadFlag,
             FindingKind::Temporary => wit_doctor::FindingKind::Temporary,
+            FindingKind::OrphanNote => wit_doctor::FindingKind::OrphanNote,
             FindingKind::UnfinishedRun => wit_doctor::FindingKind::UnfinishedRun,
             FindingKind::OldOutcome => wit_doctor::FindingKind::OldOutcome,
             FindingKind::UnreadableOutcome => wit_doctor::FindingKind::UnreadableOutcome,
             FindingKind::UnusableEntry => wit_doctor::FindingKind::UnusableEntry,
+            FindingKind::UnreadableRecord => wit_doctor::FindingKind::UnreadableRecord,
             FindingKind::Foreign => wit_doctor::FindingKind::Foreign,
         };
         wit_doctor::Finding { kind, path, detail, mendable, mended }
@@ -423,6 +579,8 @@ impl From<Past> for wit_runs::Run {
             ending: outcome.outcome.into(),
             owner: outcome.owner().into(),
             entry_count: outcome.entry_ids.len() as u64,
+            change_count: outcome.changes.len() as u64,
+            undoes: outcome.undoes.clone(),
             ended_at: outcome.ended_at,
             ended_by: outcome.ended_by.map(|by| wit::Owner {
                 pid: by.pid,
@@ -470,6 +628,7 @@ impl From<&LockRecord> for wit_lock::LockRecord {
             scope: record.scope.as_ref().map(Into::into),
             lease_seconds: record.lease_seconds,
             command_group: record.command_group,
+            run_id: record.run_id.clone(),
         }
     }
 }
@@ -489,6 +648,7 @@ impl From<Error> for wit::Error {
                 ErrorCode::NoSpace => wit::ErrorCode::NoSpace,
                 ErrorCode::Unsupported => wit::ErrorCode::Unsupported,
                 ErrorCode::Io => wit::ErrorCode::Io,
+                ErrorCode::Conflict => wit::ErrorCode::Conflict,
                 ErrorCode::Internal => wit::ErrorCode::Internal,
             },
             message: error.message,
@@ -497,5 +657,95 @@ impl From<Error> for wit::Error {
             index: error.index,
             staged: texts(&error.staged),
         }
+    }
+}
+
+impl From<Source> for wit_staging::Source {
+    fn from(source: Source) -> Self {
+        let Source { segment_id, start, end } = source;
+        wit_staging::Source { segment_id, start, end }
+    }
+}
+
+impl From<Record> for wit_memory::MemoryRecord {
+    fn from(record: Record) -> Self {
+        wit_memory::MemoryRecord {
+            kind: record.name.kind().to_owned(),
+            slug: record.name.slug().to_owned(),
+            title: record.title,
+            status: record.status,
+            sources: record.sources.into_iter().map(Into::into).collect(),
+            created: record.created,
+            updated: record.updated,
+            replaced_by: record.replaced_by,
+            body: record.body,
+        }
+    }
+}
+
+impl From<RecordListing> for wit_memory::Listing {
+    fn from(listing: RecordListing) -> Self {
+        let head = |record: Record| wit_memory::RecordHead {
+            kind: record.name.kind().to_owned(),
+            slug: record.name.slug().to_owned(),
+            title: record.title,
+            status: record.status,
+            updated: record.updated,
+        };
+        let unreadable = |(path, reason)| wit_memory::UnreadableRecord { path, reason };
+        wit_memory::Listing {
+            records: listing.records.into_iter().map(head).collect(),
+            unreadable: listing.unreadable.into_iter().map(unreadable).collect(),
+        }
+    }
+}
+
+impl From<wit_memory::Update> for Update {
+    fn from(update: wit_memory::Update) -> Self {
+        Update {
+            kind: update.kind,
+            slug: update.slug,
+            title: update.title,
+            body: update.body,
+            status: update.status.map(|status| match status {
+                wit_memory::RecordStatus::Active => RecordStatus::Active,
+                wit_memory::RecordStatus::Replaced => RecordStatus::Replaced,
+                wit_memory::RecordStatus::Retired => RecordStatus::Retired,
+            }),
+            replaced_by: update.replaced_by,
+            entries: update.entries,
+        }
+    }
+}
+
+impl From<Update> for wit_memory::Update {
+    fn from(update: Update) -> Self {
+        wit_memory::Update {
+            kind: update.kind,
+            slug: update.slug,
+            title: update.title,
+            body: update.body,
+            status: update.status.map(|status| match status {
+                RecordStatus::Active => wit_memory::RecordStatus::Active,
+                RecordStatus::Replaced => wit_memory::RecordStatus::Replaced,
+                RecordStatus::Retired => wit_memory::RecordStatus::Retired,
+            }),
+            replaced_by: update.replaced_by,
+            entries: update.entries,
+        }
+    }
+}
+
+impl From<Attempt> for wit_quarantine::Attempt {
+    fn from(attempt: Attempt) -> Self {
+        let Attempt { id, attempts, quarantined } = attempt;
+        wit_quarantine::Attempt { id: id.to_string(), attempts, quarantined }
+    }
+}
+
+impl From<Quarantined> for wit_quarantine::QuarantinedEntry {
+    fn from(entry: Quarantined) -> Self {
+        let Quarantined { id, reason, attempts, since, bytes } = entry;
+        wit_quarantine::QuarantinedEntry { id: id.to_string(), reason, attempts, since, bytes }
     }
 }

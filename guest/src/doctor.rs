@@ -1,13 +1,17 @@
 //! What is left over or out of order in a workspace. Invariant: it is named here and mended only by the
 //! means of the protocol: who mends holds the lock.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, Kind, Listed};
 use crate::layout::{
-    ASIDE, ASIDE_PATH, EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, PUBLISH_SUFFIX, Progress,
-    RUNS, RunId, STAGING, UNFINISHED, UNFINISHED_PATH, owners_path, runs_path, staging_path, unfinished_path,
+    ASIDE, ASIDE_PATH, ATTEMPTS_PATH, BEFORE, EntryId, FlagName, LOCK, LOCK_PATH, NewContent, OWNERS,
+    OWNERS_PATH, PUBLISH_SUFFIX, Progress, QUARANTINE_PATH, RUNS, RunId, STAGING, UNFINISHED,
+    UNFINISHED_PATH, attempts_path, before_path, owners_path, quarantine_path, runs_path, staging_path,
+    unfinished_path,
 };
 use crate::lock::{AcquireOptions, Status};
+use crate::quarantine::{Disorder, attempts_disorder, quarantine_disorder};
+use crate::runs::{Old, unreadable_outcomes};
 use crate::staging::old_temporaries;
 use crate::system::System;
 use crate::workspace::{Workspace, open_existing};
@@ -25,6 +29,9 @@ pub enum FindingKind {
     DeadFlag,
     /// A temporary file that a killed writer left.
     Temporary,
+    /// What was noted of a failed consolidation of an entry that is gone: its attempts, or the reason of its
+    /// quarantine.
+    OrphanNote,
     /// A run that was not ended, by an owner that is gone.
     UnfinishedRun,
     /// The outcome of a run that is older than it is kept.
@@ -33,6 +40,8 @@ pub enum FindingKind {
     UnreadableOutcome,
     /// A file that looks like an entry and is none.
     UnusableEntry,
+    /// A memory record that can't be read.
+    UnreadableRecord,
     /// Something that does not belong where it is.
     Foreign,
 }
@@ -46,9 +55,13 @@ impl FindingKind {
             | FindingKind::LockAside
             | FindingKind::DeadFlag
             | FindingKind::Temporary
+            | FindingKind::OrphanNote
             | FindingKind::UnfinishedRun
             | FindingKind::OldOutcome => true,
-            FindingKind::UnreadableOutcome | FindingKind::UnusableEntry | FindingKind::Foreign => false,
+            FindingKind::UnreadableOutcome
+            | FindingKind::UnusableEntry
+            | FindingKind::UnreadableRecord
+            | FindingKind::Foreign => false,
         }
     }
 }
@@ -102,19 +115,21 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 findings.add(kind, LOCK_PATH, reason.as_str());
             }
         }
+        // What a holder that lives has not ended is its work.
+        let held = matches!(status, Status::Held(_) | Status::Unknown(_));
         if let Some(staging) = self.staging()? {
             if staging.stat(ASIDE).is_ok() {
                 let detail = "a process that put the lock aside stopped then; it is removed, or put back if its owner lives";
                 findings.add(FindingKind::LockAside, ASIDE_PATH, detail);
             }
             self.examine_staging(&staging, &mut findings)?;
+            self.examine_notes(&staging, held, &mut findings)?;
             if let Some(owners) = open_existing(&staging, OWNERS, OWNERS_PATH)? {
                 self.examine_owners(&owners, &mut findings)?;
             }
         }
-        // What a holder that lives has not ended is its work.
-        let held = matches!(status, Status::Held(_) | Status::Unknown(_));
         self.examine_runs(held, &mut findings)?;
+        self.examine_memory(&mut findings)?;
         let Findings(mut findings) = findings;
         findings.sort_unstable();
         Ok(findings)
@@ -156,6 +171,49 @@ impl<D: Dir, S: System> Workspace<D, S> {
         Ok(())
     }
 
+    /// The attempts and the quarantine. The entries in it are where they should be, and no finding.
+    fn examine_notes(&self, staging: &D, held: bool, findings: &mut Findings) -> Result<()> {
+        let now = self.system.now();
+        type Path = fn(&str) -> String;
+        let places: [(_, _, Path, _, _); 2] = [
+            (
+                attempts_disorder(staging, now),
+                ATTEMPTS_PATH,
+                attempts_path,
+                "the entry whose failed attempts it counts is gone",
+                "it counts no attempts; move it away",
+            ),
+            (
+                quarantine_disorder(staging, now),
+                QUARANTINE_PATH,
+                quarantine_path,
+                "the entry whose quarantine it explains is not there",
+                "it is no entry in the quarantine; move it away",
+            ),
+        ];
+        for (found, place, path, orphan, foreign) in places {
+            let Disorder { orphans, temporaries, foreign: names } = match found {
+                Ok(None) => continue,
+                Ok(Some((_, disorder))) => disorder,
+                Err(error) if error.code == ErrorCode::WrongFileType => {
+                    findings.add(FindingKind::Foreign, place, error.message);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for name in orphans.iter().filter(|_| !held) {
+                findings.add(FindingKind::OrphanNote, path(name), orphan);
+            }
+            for name in &temporaries {
+                findings.add(FindingKind::Temporary, path(name), "a killed writer left it");
+            }
+            for name in &names {
+                findings.add(FindingKind::Foreign, path(name), foreign);
+            }
+        }
+        Ok(())
+    }
+
     fn examine_owners(&self, owners: &D, findings: &mut Findings) -> Result<()> {
         let mut flags = Vec::new();
         let listed = owners.list(&mut |listed| match listed {
@@ -183,11 +241,21 @@ impl<D: Dir, S: System> Workspace<D, S> {
         Ok(())
     }
 
+    /// No run changes a record that can't be read, and none says so unless it wants to.
+    fn examine_memory(&self, findings: &mut Findings) -> Result<()> {
+        for (path, reason) in self.memory_records(None)?.unreadable {
+            findings.add(FindingKind::UnreadableRecord, path, reason);
+        }
+        Ok(())
+    }
+
     fn examine_runs(&self, held: bool, findings: &mut Findings) -> Result<()> {
         let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok(()) };
         let mut foreign = |name: &str, kind: Kind| {
             let known = RunId::from_file_name(name).is_some() || EntryId::from_temporary_name(name).is_some();
-            if !(kind == Kind::File && known || kind == Kind::Directory && name == UNFINISHED) {
+            if !(kind == Kind::File && known
+                || kind == Kind::Directory && (name == UNFINISHED || name == BEFORE))
+            {
                 findings.add(
                     FindingKind::Foreign,
                     runs_path(name),
@@ -200,14 +268,19 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Listed::NotUtf8 => foreign("?", Kind::Other),
         });
         listed.map_err(|error| Error::io("list", RUNS, &error))?;
-        let Some(runs) = self.runs()? else { return Ok(()) };
-        for (run, reason) in runs.unreadable()? {
+        for (run, reason) in unreadable_outcomes(&dir)? {
             let detail = format!("{reason}; move it away or delete it, no run needs it");
             findings.add(FindingKind::UnreadableOutcome, runs_path(&run.file_name()), detail);
         }
-        for name in runs.old(self.system.now())? {
+        let Some(runs) = self.runs()? else { return Ok(()) };
+        let Old { outcomes, before } = runs.old(self.system.now())?;
+        for name in outcomes {
             let kind = if name.starts_with('.') { FindingKind::Temporary } else { FindingKind::OldOutcome };
             findings.add(kind, runs_path(&name), "it is not kept for longer");
+        }
+        for name in before {
+            let detail = "what records were before a run that is not known";
+            findings.add(FindingKind::OldOutcome, before_path(&name), detail);
         }
         let Some(unfinished) = open_existing(&dir, UNFINISHED, UNFINISHED_PATH)? else { return Ok(()) };
         let listed = unfinished.list(&mut |listed| match listed {
@@ -220,6 +293,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
                         Progress::Committed => "it is committed, and its entries are to be deleted",
                     };
                     findings.add(FindingKind::UnfinishedRun, unfinished_path(name), detail);
+                }
+                None if kind == Kind::File && is_content(name) => {
+                    if !held {
+                        let detail = "it belongs to a run that was not ended";
+                        findings.add(FindingKind::UnfinishedRun, unfinished_path(name), detail);
+                    }
                 }
                 None => findings.add(
                     FindingKind::Foreign,
@@ -237,4 +316,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
         });
         listed.map_err(|error| Error::io("list", UNFINISHED_PATH, &error))
     }
+}
+
+/// Is it the name of a new content of a record, or of a record that is about to be removed?
+fn is_content(name: &str) -> bool {
+    NewContent::parse(name).or_else(|| NewContent::parse_aside(name)).is_some()
 }

@@ -195,6 +195,7 @@ impl Payload<'_> {
 
 fn check_source(value: &str) -> Result<SourceText<'_>, String> {
     #[derive(Deserialize)]
+    #[serde(expecting = "an object with `segment_id` and `range`")]
     struct Checked {
         #[serde(alias = "session_id")]
         segment_id: String,

@@ -30,6 +30,8 @@ pub enum ErrorCode {
     Unsupported,
     /// Any other input or output error.
     Io,
+    /// A file was changed by somebody else meanwhile.
+    Conflict,
     /// A defect here.
     Internal,
 }

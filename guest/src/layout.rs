@@ -21,6 +21,15 @@ pub const ASIDE_PATH: &str = "_staging/.consolidation.lock.q";
 pub const OWNERS: &str = ".owners";
 /// The owner flags, from the root.
 pub const OWNERS_PATH: &str = "_staging/.owners";
+/// How often a consolidator failed on staged entries, in the staging directory. Apart from the entries, so
+/// that a listing of them costs the same.
+pub const ATTEMPTS: &str = ".attempts";
+/// The attempts, from the root.
+pub const ATTEMPTS_PATH: &str = "_staging/.attempts";
+/// The quarantine, in the staging directory. Not hidden: people are to look at it.
+pub const QUARANTINE: &str = "quarantine";
+/// The quarantine, from the root.
+pub const QUARANTINE_PATH: &str = "_staging/quarantine";
 /// Added to the name of a flag for its copy that is renamed over the lock where the file system has
 /// no hard links.
 pub const PUBLISH_SUFFIX: &str = ".pub";
@@ -32,6 +41,66 @@ pub const RUNS: &str = "runs";
 pub const UNFINISHED: &str = ".unfinished";
 /// The unfinished runs, from the root.
 pub const UNFINISHED_PATH: &str = "runs/.unfinished";
+
+/// What records were before runs changed them, in [`RUNS`].
+pub const BEFORE: &str = ".before";
+/// What records were before runs changed them, from the root.
+pub const BEFORE_PATH: &str = "runs/.before";
+
+/// The path of a name among what records were, from the root, for messages.
+pub fn before_path(name: &str) -> String {
+    format!("{BEFORE_PATH}/{name}")
+}
+
+/// The memory records, in the root.
+pub const MEMORY: &str = "memory";
+
+/// The name of a memory record: its kind and its slug. Both are `[a-z0-9][a-z0-9-]{0,63}`: no path in
+/// them, and no two of them are one name to a file system that ignores case or normalises Unicode.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordName {
+    kind: String,
+    slug: String,
+}
+
+impl RecordName {
+    /// From its parts; `None` if one of them is not as it must be.
+    pub fn parse(kind: &str, slug: &str) -> Option<Self> {
+        let good = |text: &str| {
+            let bytes = text.as_bytes();
+            (1..=64).contains(&bytes.len())
+                && bytes[0] != b'-'
+                && bytes.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        };
+        (good(kind) && good(slug)).then(|| RecordName { kind: kind.into(), slug: slug.into() })
+    }
+
+    /// The directory of its file.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The name of its file without the ending.
+    pub fn slug(&self) -> &str {
+        &self.slug
+    }
+
+    /// The name of its file in the directory of its kind.
+    pub fn file_name(&self) -> String {
+        format!("{}.md", self.slug)
+    }
+
+    /// The path of its file, from the root.
+    pub fn path(&self) -> String {
+        format!("{MEMORY}/{}/{}.md", self.kind, self.slug)
+    }
+}
+
+impl fmt::Display for RecordName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.kind, self.slug)
+    }
+}
 
 /// The path of a name among the outcomes, from the root, for messages.
 pub fn runs_path(name: &str) -> String {
@@ -51,6 +120,16 @@ pub fn staging_path(name: &str) -> String {
 /// The path of a name among the owner flags, from the root, for messages.
 pub fn owners_path(name: &str) -> String {
     format!("{OWNERS_PATH}/{name}")
+}
+
+/// The path of a name among the attempts, from the root, for messages.
+pub fn attempts_path(name: &str) -> String {
+    format!("{ATTEMPTS_PATH}/{name}")
+}
+
+/// The path of a name in the quarantine, from the root, for messages.
+pub fn quarantine_path(name: &str) -> String {
+    format!("{QUARANTINE_PATH}/{name}")
 }
 
 /// The name of a staging entry: a UUIDv7 (RFC 9562, section 5.7).
@@ -109,6 +188,16 @@ impl EntryId {
         format!("{self}.json")
     }
 
+    /// The name of the file that says why it is in the quarantine.
+    pub fn reason_name(self) -> String {
+        format!("{self}.reason.json")
+    }
+
+    /// From the name of a file that says why an entry is in the quarantine; `None` for any other name.
+    pub fn from_reason_name(name: &str) -> Option<Self> {
+        Self::parse(name.strip_suffix(".reason.json")?)
+    }
+
     /// The name under which its file is written, before it is renamed to [`Self::file_name`].
     pub fn temporary_name(self) -> String {
         format!(".{self}.tmp")
@@ -140,6 +229,41 @@ impl fmt::Debug for EntryId {
 
 /// The name of a run: a UUIDv7 too. Its outcome is in [`RunId::file_name`].
 pub type RunId = EntryId;
+
+/// The new content of a record, among the unfinished runs, until it is renamed over the record. The name
+/// is used once, so that of two processes that rename it only one has an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NewContent {
+    /// The run.
+    pub run: RunId,
+    /// Which of its changes.
+    pub index: u32,
+}
+
+impl NewContent {
+    /// The name of the file.
+    pub fn name(self) -> String {
+        format!("{}.{}", self.run, self.index)
+    }
+
+    /// From the name of a file among the unfinished runs; `None` for any other name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (run, index) = name.split_once('.')?;
+        let content = NewContent { run: RunId::parse(run)?, index: index.parse().ok()? };
+        // `parse` takes "+1" and "007" too.
+        (content.name() == name).then_some(content)
+    }
+
+    /// Where a record that is to be removed is put aside for a moment.
+    pub fn aside_name(self) -> String {
+        format!("{}.gone", self.name())
+    }
+
+    /// From the name of a record that was put aside.
+    pub fn parse_aside(name: &str) -> Option<Self> {
+        Self::parse(name.strip_suffix(".gone")?)
+    }
+}
 
 /// How far an unfinished run has come. The name of its file says it, so that a rename decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

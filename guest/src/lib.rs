@@ -16,6 +16,12 @@
 //! | the lock protocol | [`lock`] |
 //! | format of a run's outcome | [`outcome`] |
 //! | commit and recovery of runs | [`runs`] |
+//! | how a run changes records | `journal` |
+//! | format of a memory record | [`memory::format`] |
+//! | form of an update | [`memory::update`] |
+//! | what an update changes | [`memory::draft`] |
+//! | entries that a consolidator fails on | [`quarantine`] |
+//! | when it is worth to run | [`gate`] |
 //! | what is left over, and what may be removed | [`doctor`] |
 //!
 //! Not guaranteed: exclusion against programs that write the lock file without following the protocol,
@@ -28,11 +34,15 @@ pub mod durable;
 pub mod entry;
 pub mod error;
 pub mod fs;
+pub mod gate;
+mod journal;
 pub mod json;
 pub mod layout;
 pub mod liveness;
 pub mod lock;
+pub mod memory;
 pub mod outcome;
+pub mod quarantine;
 pub mod record;
 pub mod runs;
 pub mod staging;

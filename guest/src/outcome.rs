@@ -26,6 +26,8 @@ pub enum Ending {
     Aborted,
     /// No run: somebody removed a lock by force.
     Unlocked,
+    /// It put back what another run had changed in memory.
+    Undone,
 }
 
 /// Who wrote an outcome, if it was not the owner.
@@ -62,6 +64,27 @@ pub struct Outcome {
     /// passed over.
     #[serde(serialize_with = "as_texts", deserialize_with = "from_texts")]
     pub entry_ids: Vec<EntryId>,
+    /// The records that it changed, in the order of their new files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ChangedRecord>,
+    /// The run whose changes it put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
+}
+
+/// A record that a run changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedRecord {
+    /// The directory of its file, unchecked when it is read.
+    pub kind: String,
+    /// The name of its file, unchecked when it is read.
+    pub slug: String,
+    /// There was none before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub created: bool,
+    /// There was none after.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
 }
 
 fn as_texts<S: Serializer>(ids: &[EntryId], serializer: S) -> Result<S::Ok, S::Error> {
@@ -101,6 +124,8 @@ impl Outcome {
             ended_by: None,
             reason: None,
             entry_ids,
+            changes: Vec::new(),
+            undoes: None,
         }
     }
 
@@ -114,7 +139,7 @@ impl Outcome {
 
     /// Did a commit write it, of this run?
     pub fn is_commit_of(&self, run: RunId) -> bool {
-        self.outcome == Ending::Consolidated && self.run_id == run.to_string()
+        matches!(self.outcome, Ending::Consolidated | Ending::Undone) && self.run_id == run.to_string()
     }
 
     /// Who held the lock.

@@ -140,14 +140,19 @@ impl LockRecord {
 
     /// When the owner took the lock.
     pub fn started_at(&self) -> Option<Time> {
-        let time = DateTime::parse_from_rfc3339(&self.started_at).ok()?;
-        Some(Time::new(time.timestamp(), time.timestamp_subsec_nanos()))
+        parse_rfc3339(&self.started_at)
     }
 }
 
 /// The members that follow `consumed_ids` fit into so many bytes (the host bounds the scope's parts),
 /// so that ownership is checked without reading a million ids.
 pub const TOKEN_TAIL: u64 = 8192;
+
+/// A time as RFC 3339 writes it; `None` for any other text.
+pub fn parse_rfc3339(text: &str) -> Option<Time> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    Some(Time::new(time.timestamp(), time.timestamp_subsec_nanos()))
+}
 
 /// A time as the original format writes it: UTC, as many digits of the second as are needed.
 pub fn to_rfc3339(time: Time) -> String {

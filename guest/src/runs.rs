@@ -3,16 +3,20 @@
 //!
 //! ```text
 //! commit, by the owner, when there are entries to delete:
+//!  0  prepare the changes of memory (see `journal`)
 //!  1  create the ticket, .unfinished/<run>.open, whole; synchronise it
 //!  2  our flag F stands and L carries our token ? : else unlink the ticket; the lock is lost
 //!  3  rename <run>.open to <run>.committed; synchronise the directory    gone -> the lock is lost
-//!  4  delete the entries; synchronise the staging directory
-//!  5  all are deleted: rename <run>.committed to runs/<run>.json
+//!  4  make the changes of memory (see `journal`)
+//!     delete the entries; synchronise the staging directory
+//!  5  all is done: rename <run>.committed to runs/<run>.json
 //!     else it stays, and its entries are consumed all the same
 //! recovery, by everybody who has just taken L:
 //!     list; each .open             rename to .sealed
 //!     list again; each .sealed     write runs/<run>.json: aborted; unlink it
 //!                 each .committed  steps 4 and 5
+//!                 each new content of a run without either: unlink it
+//!                 each record that is put aside and not to be removed: put it back
 //! ```
 //!
 //! Why a late owner can do no harm, one that was stopped for longer than its lease and goes on when a
@@ -28,8 +32,9 @@ use crate::durable::{Durability, create_whole, replace, sync_names};
 use crate::error::{Error, ErrorCode, Owner, Result};
 use crate::fs::{Content, Dir, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
 use crate::layout::{
-    EntryId, Progress, RUNS, RunId, UNFINISHED, UNFINISHED_PATH, runs_path, unfinished_path,
+    EntryId, NewContent, Progress, RUNS, RunId, UNFINISHED, UNFINISHED_PATH, runs_path, unfinished_path,
 };
+use crate::memory::Change;
 use crate::outcome::{EndedBy, Ending, MAX_OUTCOME_BYTES, Outcome};
 use crate::record::LockRecord;
 use crate::system::System;
@@ -41,7 +46,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// How old a temporary file must be to count as left by a killed writer: a day, in milliseconds.
-const OLD_TEMPORARY_MS: u64 = 24 * 60 * 60 * 1_000;
+pub(crate) const OLD_TEMPORARY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// How many outcomes are kept at the most.
 const KEEP: usize = 10_000;
@@ -49,11 +54,11 @@ const KEEP: usize = 10_000;
 /// The directories of the runs.
 #[derive(Debug)]
 pub(crate) struct Runs<D> {
-    root: Arc<D>,
-    dir: D,
-    unfinished: D,
+    pub(crate) root: Arc<D>,
+    pub(crate) dir: D,
+    pub(crate) unfinished: D,
     /// The names of both are known to be durable.
-    are_durable: Arc<AtomicBool>,
+    pub(crate) are_durable: Arc<AtomicBool>,
 }
 
 /// An outcome, and what is left to do for it.
@@ -83,6 +88,8 @@ pub struct Recovered {
     pub removed: u64,
     /// Which ones could still not be deleted, and why.
     pub failed: Vec<(EntryId, String)>,
+    /// It is committed, and its changes of memory could not be made yet.
+    pub unapplied: bool,
     /// What is to be known of it besides.
     pub note: Option<String>,
 }
@@ -141,17 +148,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// # Errors
     /// I/O errors of reading the unfinished runs.
     pub fn consumed(&self) -> Result<Vec<EntryId>> {
-        let Some(runs) = self.runs()? else { return Ok(Vec::new()) };
-        let mut ids = Vec::new();
-        for (run, progress) in list_unfinished(&runs.unfinished)? {
-            if progress == Progress::Committed
-                && let Found::Outcome(outcome) = runs.read_unfinished(run, progress)?
-            {
-                ids.extend(outcome.entry_ids);
-            }
-        }
-        ids.sort_unstable();
-        Ok(ids)
+        self.runs()?.map_or_else(|| Ok(Vec::new()), |runs| runs.consumed())
     }
 
     /// The runs of which something is known, the newest first, at most so many; and the outcome files
@@ -161,15 +158,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// I/O errors of listing the runs.
     pub fn past_runs(&self, max: usize) -> Result<PastRuns> {
         let (mut past, mut unreadable) = (Vec::new(), Vec::new());
-        let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok((past, unreadable)) };
-        let mut known: Vec<RunId> = list_ended(&dir)?;
-        if let Some(unfinished) = open_existing(&dir, UNFINISHED, UNFINISHED_PATH)? {
-            let committed = |&(_, progress): &(RunId, Progress)| progress == Progress::Committed;
-            known.extend(list_unfinished(&unfinished)?.into_iter().filter(committed).map(|(run, _)| run));
-        }
-        known.sort_unstable_by(|one, other| other.cmp(one));
-        known.dedup();
-        for run in known.into_iter().take(max) {
+        for run in self.known_runs()?.into_iter().take(max) {
             match self.past_run(run) {
                 Ok(found) => past.extend(found),
                 Err(Error { code: ErrorCode::Unusable, message, .. }) => unreadable.push((run, message)),
@@ -177,6 +166,19 @@ impl<D: Dir, S: System> Workspace<D, S> {
             }
         }
         Ok((past, unreadable))
+    }
+
+    /// The runs that are committed or have ended, the newest first. Reads none of them.
+    pub(crate) fn known_runs(&self) -> Result<Vec<RunId>> {
+        let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok(Vec::new()) };
+        let mut known: Vec<RunId> = list_ended(&dir)?;
+        if let Some(unfinished) = open_existing(&dir, UNFINISHED, UNFINISHED_PATH)? {
+            let committed = |&(_, progress): &(RunId, Progress)| progress == Progress::Committed;
+            known.extend(list_unfinished(&unfinished)?.into_iter().filter(committed).map(|(run, _)| run));
+        }
+        known.sort_unstable_by(|one, other| other.cmp(one));
+        known.dedup();
+        Ok(known)
     }
 
     /// One run; none if nothing is known of it.
@@ -227,8 +229,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
         }
         // A second listing: one that goes on while a late owner renames its ticket may show neither name.
         // What the first has missed for that reason has been committed since, and is in this one.
+        let Unfinished { runs: unfinished, contents, aside } = list_all_unfinished(&runs.unfinished)?;
         let mut recovered = Vec::new();
-        for (run, progress) in list_unfinished(&runs.unfinished)? {
+        for (run, progress) in unfinished {
             match progress {
                 // Made since: its owner has yet to look for its flag, which is gone.
                 Progress::Open => {}
@@ -239,6 +242,10 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 Progress::Committed => recovered.extend(runs.end_committed(run, staging, durability)?),
             }
         }
+        // Nobody can commit them any more: a ticket that is made now fails at the flag, which is gone.
+        still_ours()?;
+        runs.discard_contents(&contents);
+        runs.put_strays_back(&aside, durability);
         if let Some(record) = dead.filter(|record| !record.consumed_ids.is_empty()) {
             // The original format has no name for a run.
             let run = record.run_id.as_deref().and_then(RunId::parse).unwrap_or_else(|| self.new_id());
@@ -246,7 +253,15 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 self.note_aborted(runs, run, record, by, "its owner stopped before it was committed");
                 let ending = Ending::Aborted;
                 let owner = record.owner();
-                recovered.push(Recovered { run, owner, ending, removed: 0, failed: Vec::new(), note: None });
+                recovered.push(Recovered {
+                    run,
+                    owner,
+                    ending,
+                    removed: 0,
+                    failed: Vec::new(),
+                    unapplied: false,
+                    note: None,
+                });
             }
         }
         Ok(recovered)
@@ -278,12 +293,13 @@ impl<D: Dir, S: System> Workspace<D, S> {
 }
 
 /// Is a file old by its name, which its writer's clock made, and by the file system's clock?
-fn is_old<D: Dir>(dir: &D, name: &str, millis: u64, keep: u64, now: Time) -> bool {
+pub(crate) fn is_old<D: Dir>(dir: &D, name: &str, millis: u64, keep: u64, now: Time) -> bool {
     let old = |millis: u64| millis.saturating_add(keep) < now.millis();
     old(millis) && dir.stat(name).is_ok_and(|stat| stat.modified.is_some_and(|time| old(time.millis())))
 }
 
 /// What stands in the place of an outcome.
+#[expect(clippy::large_enum_variant, reason = "it lives for the length of one call")]
 enum Found {
     Nothing,
     Outcome(Outcome),
@@ -291,11 +307,26 @@ enum Found {
 }
 
 impl<D: Dir> Runs<D> {
+    /// As [`Workspace::consumed`].
+    pub(crate) fn consumed(&self) -> Result<Vec<EntryId>> {
+        let mut ids = Vec::new();
+        for (run, progress) in list_unfinished(&self.unfinished)? {
+            if progress == Progress::Committed
+                && let Found::Outcome(outcome) = self.read_unfinished(run, progress)?
+            {
+                ids.extend(outcome.entry_ids);
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
     /// Steps 1 to 3. `check` is step 2; `again`: an earlier try has failed.
     pub(crate) fn commit(
         &self,
         run: RunId,
         outcome: &Outcome,
+        changes: &[Change],
         durability: Durability,
         again: bool,
         check: impl FnOnce() -> Result<()>,
@@ -315,10 +346,16 @@ impl<D: Dir> Runs<D> {
             return self.sync_commit(durability);
         }
         let _ = self.unfinished.unlink(&open);
-        create_whole(&self.unfinished, &open, &outcome.to_file(), durability)
-            .map_err(|error| Error::io("write the outcome of the run", unfinished_path(&open), &error))?;
-        if let Err(error) = check() {
+        self.prepare(run, changes, durability)?;
+        let give_up = || {
             let _ = self.unfinished.unlink(&open);
+            self.discard(run, changes.len());
+        };
+        let ticket = create_whole(&self.unfinished, &open, &outcome.to_file(), durability)
+            .map_err(|error| Error::io("write the outcome of the run", unfinished_path(&open), &error))
+            .and_then(|()| check());
+        if let Err(error) = ticket {
+            give_up();
             return Err(error);
         }
         if let Err(error) = self.unfinished.rename(&open, &self.unfinished, &committed) {
@@ -327,9 +364,12 @@ impl<D: Dir> Runs<D> {
             let failed = Error::io("commit the run", unfinished_path(&committed), &error);
             match self.is_committed(run) {
                 Ok(true) => {}
-                Ok(false) if error.kind == FsErrorKind::NotFound => return Ok(Committed::Sealed),
+                Ok(false) if error.kind == FsErrorKind::NotFound => {
+                    self.discard(run, changes.len());
+                    return Ok(Committed::Sealed);
+                }
                 Ok(false) => {
-                    let _ = self.unfinished.unlink(&open);
+                    give_up();
                     return Err(failed);
                 }
                 // Nobody can tell: whoever takes the lock next finds out.
@@ -339,9 +379,23 @@ impl<D: Dir> Runs<D> {
         self.sync_commit(durability)
     }
 
+    /// The outcome of a run that has ended; none if there is none.
+    pub(crate) fn ended(&self, run: RunId) -> Result<Option<Outcome>> {
+        let name = run.file_name();
+        let path = runs_path(&name);
+        match read(&self.dir, &name, &path)? {
+            Found::Outcome(outcome) => Ok(Some(outcome)),
+            Found::Nothing => Ok(None),
+            Found::Unreadable(reason) => {
+                let message = format!("{path} is no outcome of a run: {reason}; move it away");
+                Err(Error::new(ErrorCode::Unusable, message).at(path))
+            }
+        }
+    }
+
     /// Is it committed, by this process or ended since by another? In this order: it moves from there to
     /// here and not the other way.
-    fn is_committed(&self, run: RunId) -> Result<bool> {
+    pub(crate) fn is_committed(&self, run: RunId) -> Result<bool> {
         let committed = Progress::Committed.name(run);
         match self.unfinished.stat(&committed) {
             Ok(_) => return Ok(true),
@@ -415,10 +469,23 @@ impl<D: Dir> Runs<D> {
         let owner = outcome.owner();
         // A commit that was tried twice leaves a second ticket. With a full disk it stays sealed, which is
         // all that matters.
-        if self.is_decided(run) || self.write_ended(run, &outcome, temporary).is_ok() {
+        let is_decided = self.is_decided(run);
+        if !is_decided {
+            self.discard(run, outcome.changes.len());
+            outcome.changes.clear();
+        }
+        if is_decided || self.write_ended(run, &outcome, temporary).is_ok() {
             let _ = self.unfinished.unlink(&Progress::Sealed.name(run));
         }
-        Ok(Recovered { run, owner, ending: Ending::Aborted, removed: 0, failed: Vec::new(), note: None })
+        Ok(Recovered {
+            run,
+            owner,
+            ending: Ending::Aborted,
+            removed: 0,
+            failed: Vec::new(),
+            unapplied: false,
+            note: None,
+        })
     }
 
     fn end_committed(&self, run: RunId, staging: &D, durability: Durability) -> Result<Option<Recovered>> {
@@ -435,7 +502,15 @@ impl<D: Dir> Runs<D> {
                 let owner = Owner::unknown();
                 let note = Some(format!("its outcome can't be read, its entries come again: {reason}"));
                 let ending = Ending::Consolidated;
-                return Ok(Some(Recovered { run, owner, ending, removed: 0, failed: Vec::new(), note }));
+                return Ok(Some(Recovered {
+                    run,
+                    owner,
+                    ending,
+                    removed: 0,
+                    failed: Vec::new(),
+                    unapplied: false,
+                    note,
+                }));
             }
         };
         let owner = outcome.owner();
@@ -444,30 +519,48 @@ impl<D: Dir> Runs<D> {
             && let Err(error) = sync_names(&self.unfinished)
         {
             let note = Some(format!("it may not survive a power failure, nothing was deleted: {error}"));
-            let ending = Ending::Consolidated;
-            return Ok(Some(Recovered { run, owner, ending, removed: 0, failed: Vec::new(), note }));
+            return Ok(Some(Recovered {
+                run,
+                owner,
+                ending: outcome.outcome,
+                removed: 0,
+                failed: Vec::new(),
+                unapplied: !outcome.changes.is_empty(),
+                note,
+            }));
         }
+        let mut note = match self.apply(run, &outcome.changes, durability) {
+            Ok(note) => note,
+            Err(error) => {
+                let ending = outcome.outcome;
+                let (failed, note) = (Vec::new(), Some(error.message));
+                return Ok(Some(Recovered { run, owner, ending, removed: 0, failed, unapplied: true, note }));
+            }
+        };
         let Deleted { removed, failed, .. } = delete_entries(staging, outcome.entry_ids);
         // Also if nothing was there to delete: whoever deleted it may not have come to this.
-        let mut note = None;
         match if durability == Durability::Full { sync_names(staging) } else { Ok(()) } {
             Ok(()) if failed.is_empty() => self.end(run),
             Ok(()) => {}
             Err(error) => note = Some(format!("its deletes may not survive a power failure: {error}")),
         }
-        Ok(Some(Recovered { run, owner, ending: Ending::Consolidated, removed, failed, note }))
+        Ok(Some(Recovered { run, owner, ending: outcome.outcome, removed, failed, unapplied: false, note }))
     }
 
     /// Removes old outcomes, and temporary files that killed writers left among them.
     pub(crate) fn remove_old(&self, now: Time) {
-        for name in self.old(now).unwrap_or_default() {
+        let Ok(Old { outcomes, before }) = self.old(now) else { return };
+        for name in outcomes {
             // The next run tries again.
             let _ = self.dir.unlink(&name);
         }
+        for name in before {
+            self.remove_old_content(&name);
+        }
     }
 
-    /// The names of old outcomes, and of temporary files that killed writers left among them.
-    pub(crate) fn old(&self, now: Time) -> Result<Vec<String>> {
+    /// What is not kept for longer.
+    pub(crate) fn old(&self, now: Time) -> Result<Old> {
         let (mut ended, mut old) = (Vec::new(), Vec::new());
         list_files(&self.dir, RUNS, &mut |name| {
             ended.extend(RunId::from_file_name(name));
@@ -479,6 +572,7 @@ impl<D: Dir> Runs<D> {
             .map(EntryId::temporary_name)
             .collect();
         ended.sort_unstable();
+        let before = self.old_contents(&ended, now)?;
         let beyond = ended.len().saturating_sub(KEEP);
         for (position, run) in ended.into_iter().enumerate() {
             if position >= beyond && !is_old(&self.dir, &run.file_name(), run.millis(), KEEP_MS, now) {
@@ -487,19 +581,7 @@ impl<D: Dir> Runs<D> {
             }
             old.push(run.file_name());
         }
-        Ok(old)
-    }
-
-    /// The outcomes that can't be read, each with its reason.
-    pub(crate) fn unreadable(&self) -> Result<Vec<(RunId, String)>> {
-        let mut unreadable = Vec::new();
-        for run in list_ended(&self.dir)? {
-            let name = run.file_name();
-            if let Found::Unreadable(reason) = read(&self.dir, &name, &runs_path(&name))? {
-                unreadable.push((run, reason));
-            }
-        }
-        Ok(unreadable)
+        Ok(Old { outcomes: old, before })
     }
 
     /// Is this run committed, or has it ended? What can't be told is not overwritten either.
@@ -529,11 +611,53 @@ impl<D: Dir> Runs<D> {
     }
 }
 
+/// What is not kept for longer.
+pub(crate) struct Old {
+    /// Names of outcomes, and of temporary files that killed writers left among them.
+    pub(crate) outcomes: Vec<String>,
+    /// Names of what records were before runs whose outcomes are gone, or that never were committed.
+    pub(crate) before: Vec<String>,
+}
+
 fn list_unfinished<D: Dir>(unfinished: &D) -> Result<Vec<(RunId, Progress)>> {
-    let mut found = Vec::new();
-    list_files(unfinished, UNFINISHED_PATH, &mut |name| found.extend(Progress::parse(name)))?;
-    found.sort_unstable();
+    Ok(list_all_unfinished(unfinished)?.runs)
+}
+
+/// What is among the unfinished runs, sorted.
+#[derive(Default)]
+struct Unfinished {
+    runs: Vec<(RunId, Progress)>,
+    /// The new contents that have not been renamed over their records.
+    contents: Vec<NewContent>,
+    /// The records that are put aside.
+    aside: Vec<NewContent>,
+}
+
+fn list_all_unfinished<D: Dir>(unfinished: &D) -> Result<Unfinished> {
+    let mut found = Unfinished::default();
+    list_files(unfinished, UNFINISHED_PATH, &mut |name| match Progress::parse(name) {
+        Some(run) => found.runs.push(run),
+        None => {
+            found.contents.extend(NewContent::parse(name));
+            found.aside.extend(NewContent::parse_aside(name));
+        }
+    })?;
+    found.runs.sort_unstable();
+    found.contents.sort_unstable();
+    found.aside.sort_unstable();
     Ok(found)
+}
+
+/// The outcomes in the directory of the runs that can't be read, each with its reason.
+pub(crate) fn unreadable_outcomes<D: Dir>(dir: &D) -> Result<Vec<(RunId, String)>> {
+    let mut unreadable = Vec::new();
+    for run in list_ended(dir)? {
+        let name = run.file_name();
+        if let Found::Unreadable(reason) = read(dir, &name, &runs_path(&name))? {
+            unreadable.push((run, reason));
+        }
+    }
+    Ok(unreadable)
 }
 
 fn list_ended<D: Dir>(dir: &D) -> Result<Vec<RunId>> {

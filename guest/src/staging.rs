@@ -1,5 +1,5 @@
 //! The staging directory. Invariant: an entry appears under its name whole or not at all, and only
-//! the release of a lock that names it ever removes it.
+//! the release of a lock that names it ever removes it; the quarantine only moves it ([`crate::quarantine`]).
 //!
 //! A payload is written to a temporary name, synchronised, renamed to its id, and the directory is
 //! synchronised. A crash before the rename leaves a temporary file that is no entry; a crash after it
@@ -10,6 +10,7 @@ use crate::entry::{self, MAX_ENTRY_BYTES, Source};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time, read_file};
 use crate::layout::{EntryId, STAGING, staging_path};
+use crate::quarantine;
 use crate::system::System;
 use crate::workspace::Workspace;
 use std::vec::IntoIter;
@@ -63,6 +64,8 @@ pub struct Summary {
     pub unusable: Vec<UnusableFile>,
     /// Entries that a committed run consumed and that are not deleted yet.
     pub consumed: u64,
+    /// Entries in the quarantine.
+    pub quarantined: u64,
 }
 
 /// Caps on a snapshot.
@@ -235,6 +238,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         };
         let Listing { ids, mut unusable, consumed, .. } = self.list_entries(&staging)?;
         summary.consumed = consumed;
+        summary.quarantined = quarantine::count(&staging)?;
         for id in ids {
             match read(&staging, id) {
                 Ok(entry) => {
@@ -261,10 +265,23 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// I/O errors of opening and listing the directory. A listing that was cut short is never taken for
     /// a whole one.
     pub fn take_snapshot(&self, limits: Limits) -> Result<Snapshot<D>> {
+        self.take_snapshot_without(limits, &[])
+    }
+
+    /// As [`Self::take_snapshot`], as if some entries were not there: they count for no cap, and not as left.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_snapshot_without(&self, limits: Limits, skip: &[EntryId]) -> Result<Snapshot<D>> {
         let Some(staging) = self.staging()? else {
             return Ok(Snapshot::of(None, Listing::default(), 0));
         };
         let Listing { mut ids, mut unusable, temporaries, consumed } = self.list_entries(&staging)?;
+        if !skip.is_empty() {
+            let mut skip = skip.to_vec();
+            skip.sort_unstable();
+            ids.retain(|id| skip.binary_search(id).is_err());
+        }
         let mut left = 0;
         if limits != Limits::default() {
             // Caps count usable entries. If names were counted, unusable files at the head would fill
@@ -332,6 +349,25 @@ impl<D: Dir> Snapshot<D> {
     /// among them.
     pub fn ids(&self) -> &[EntryId] {
         &self.ids
+    }
+
+    /// Takes entries that were read out of the snapshot again: they are not consumed. Ids of entries that
+    /// are not among those that were read change nothing: what nobody has seen is still to be read.
+    pub fn keep(&mut self, ids: &[EntryId]) {
+        if ids.is_empty() {
+            return;
+        }
+        let mut kept = ids.to_vec();
+        kept.sort_unstable();
+        let read = self.read;
+        let mut position = 0;
+        self.ids.retain(|id| {
+            let was_read = position < read;
+            position += 1;
+            let keep = was_read && kept.binary_search(id).is_ok();
+            self.read -= usize::from(keep);
+            !keep
+        });
     }
 
     /// Those of them that were read.
@@ -404,7 +440,7 @@ pub(crate) fn old_temporaries<D: Dir>(staging: &D, now: Time) -> Result<Vec<Stri
 }
 
 /// Is it old by its name, which the writer's clock made, and by the file system's clock?
-fn is_old_temporary<D: Dir>(staging: &D, id: EntryId, now: Time) -> bool {
+pub(crate) fn is_old_temporary<D: Dir>(staging: &D, id: EntryId, now: Time) -> bool {
     let is_old = |millis: u64| millis.saturating_add(OLD_TEMPORARY_MS) < now.millis();
     is_old(id.millis())
         && matches!(

@@ -17,7 +17,9 @@ mod generated {
     });
 }
 
-pub(crate) use generated::exports::insomnia::consolidation::{doctor, lock, runs, staging};
+pub(crate) use generated::exports::insomnia::consolidation::{
+    doctor, lock, memory, quarantine, runs, staging,
+};
 pub(crate) use generated::insomnia::consolidation::{process, types};
 pub(crate) use generated::{Consolidation, ConsolidationPre};
 
@@ -45,6 +47,14 @@ convert!(lock::Holder => plain::Holder { owner, consumed_count, reason });
 convert!(doctor::Finding => plain::Finding { kind, path, detail, mendable, mended });
 convert!(runs::FailedDelete => plain::FailedDelete { id, reason });
 convert!(runs::UnreadableRun => plain::UnreadableRun { id, reason });
+convert!(runs::ChangedRecord => plain::ChangedRecord { kind, slug, created, removed });
+convert!(memory::RecordHead => plain::RecordHead { kind, slug, title, status, updated });
+convert!(memory::UnreadableRecord => plain::UnreadableRecord { path, reason });
+convert!(memory::Change => plain::Change { kind, slug, before, after });
+convert!(plain::UpdateLimits => memory::UpdateLimits { max_updates, max_update_bytes });
+convert!(plain::EntryFailure => quarantine::EntryFailure { id, reason });
+convert!(quarantine::Attempt => plain::Attempt { id, attempts, quarantined });
+convert!(quarantine::QuarantinedEntry => plain::QuarantinedEntry { id, reason, attempts, since, bytes });
 
 /// A list, item by item.
 pub(crate) fn list<A: Into<B>, B>(items: Vec<A>) -> Vec<B> {
@@ -61,6 +71,7 @@ impl From<staging::Summary> for plain::Summary {
             unusable_count: summary.unusable_count,
             unusable: list(summary.unusable),
             consumed: summary.consumed,
+            quarantined: summary.quarantined,
         }
     }
 }
@@ -83,6 +94,7 @@ impl From<lock::LockRecord> for plain::LockRecord {
             scope: record.scope.map(Into::into),
             lease_seconds: record.lease_seconds,
             command_group: record.command_group,
+            run_id: record.run_id,
         }
     }
 }
@@ -95,6 +107,7 @@ impl From<lock::ReleaseReport> for plain::ReleaseReport {
             failed: list(report.failed),
             left: report.left,
             lost: report.lost,
+            note: report.note,
         }
     }
 }
@@ -107,10 +120,12 @@ impl From<doctor::FindingKind> for plain::FindingKind {
             doctor::FindingKind::LockAside => Self::LockAside,
             doctor::FindingKind::DeadFlag => Self::DeadFlag,
             doctor::FindingKind::Temporary => Self::Temporary,
+            doctor::FindingKind::OrphanNote => Self::OrphanNote,
             doctor::FindingKind::UnfinishedRun => Self::UnfinishedRun,
             doctor::FindingKind::OldOutcome => Self::OldOutcome,
             doctor::FindingKind::UnreadableOutcome => Self::UnreadableOutcome,
             doctor::FindingKind::UnusableEntry => Self::UnusableEntry,
+            doctor::FindingKind::UnreadableRecord => Self::UnreadableRecord,
             doctor::FindingKind::Foreign => Self::Foreign,
         }
     }
@@ -123,6 +138,7 @@ impl From<runs::Ending> for plain::Ending {
             runs::Ending::Failed => Self::Failed,
             runs::Ending::Aborted => Self::Aborted,
             runs::Ending::Unlocked => Self::Unlocked,
+            runs::Ending::Undone => Self::Undone,
         }
     }
 }
@@ -137,6 +153,8 @@ impl From<runs::Run> for plain::Run {
             ended_by: run.ended_by.map(Into::into),
             reason: run.reason,
             entry_count: run.entry_count,
+            change_count: run.change_count,
+            undoes: run.undoes,
             pending: run.pending,
         }
     }
@@ -206,7 +224,90 @@ impl From<types::ErrorCode> for plain::ErrorCode {
             types::ErrorCode::NoSpace => Self::NoSpace,
             types::ErrorCode::Unsupported => Self::Unsupported,
             types::ErrorCode::Io => Self::Io,
+            types::ErrorCode::Conflict => Self::Conflict,
             types::ErrorCode::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<memory::MemoryRecord> for plain::MemoryRecord {
+    fn from(record: memory::MemoryRecord) -> Self {
+        Self {
+            kind: record.kind,
+            slug: record.slug,
+            title: record.title,
+            status: record.status,
+            sources: list(record.sources),
+            created: record.created,
+            updated: record.updated,
+            replaced_by: record.replaced_by,
+            body: record.body,
+        }
+    }
+}
+
+impl From<memory::Listing> for plain::RecordListing {
+    fn from(listing: memory::Listing) -> Self {
+        Self { records: list(listing.records), unreadable: list(listing.unreadable) }
+    }
+}
+
+impl From<memory::RecordStatus> for plain::RecordStatus {
+    fn from(status: memory::RecordStatus) -> Self {
+        match status {
+            memory::RecordStatus::Active => Self::Active,
+            memory::RecordStatus::Replaced => Self::Replaced,
+            memory::RecordStatus::Retired => Self::Retired,
+        }
+    }
+}
+
+impl From<plain::RecordStatus> for memory::RecordStatus {
+    fn from(status: plain::RecordStatus) -> Self {
+        match status {
+            plain::RecordStatus::Active => Self::Active,
+            plain::RecordStatus::Replaced => Self::Replaced,
+            plain::RecordStatus::Retired => Self::Retired,
+        }
+    }
+}
+
+impl From<memory::Update> for plain::Update {
+    fn from(update: memory::Update) -> Self {
+        Self {
+            kind: update.kind,
+            slug: update.slug,
+            title: update.title,
+            body: update.body,
+            status: update.status.map(Into::into),
+            replaced_by: update.replaced_by,
+            entries: update.entries,
+        }
+    }
+}
+
+impl From<plain::Update> for memory::Update {
+    fn from(update: plain::Update) -> Self {
+        Self {
+            kind: update.kind,
+            slug: update.slug,
+            title: update.title,
+            body: update.body,
+            status: update.status.map(Into::into),
+            replaced_by: update.replaced_by,
+            entries: update.entries,
+        }
+    }
+}
+
+impl From<plain::Gates> for staging::Gates {
+    fn from(gates: plain::Gates) -> Self {
+        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            min_entries: gates.min_entries,
+            min_bytes: gates.min_bytes,
+            min_age_ms: gates.min_age.map(millis),
+            min_interval_ms: gates.min_interval.map(millis),
         }
     }
 }

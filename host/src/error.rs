@@ -85,6 +85,10 @@ pub enum Error {
     #[error("cannot record the snapshot: it was not taken under this lock; take it with Lock::snapshot")]
     ForeignSnapshot,
 
+    /// A draft was passed to a lock that it was not made under.
+    #[error("cannot take the draft: it was not made under this lock; make it with Lock::draft")]
+    ForeignDraft,
+
     /// The workspace root can't be opened.
     #[error(
         "cannot open the workspace {}: {source}; it must be an existing directory that this user can search and read",
@@ -126,7 +130,7 @@ impl Error {
                 io::ErrorKind::PermissionDenied => ErrorCode::PermissionDenied,
                 _ => ErrorCode::Io,
             },
-            Error::ForeignSnapshot => ErrorCode::InvalidInput,
+            Error::ForeignSnapshot | Error::ForeignDraft => ErrorCode::InvalidInput,
             Error::EngineWithoutEpochs => ErrorCode::Unsupported,
             Error::Trap { .. }
             | Error::Timeout { .. }
@@ -270,7 +274,7 @@ fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 's
     cause
 }
 
-fn causes(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -287,7 +291,7 @@ fn panic_message(stderr: &str) -> &str {
 }
 
 /// One line for logs and terminals, whatever a component prints.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if words.contains(char::is_control) { words.escape_debug().to_string() } else { words }
 }

@@ -22,6 +22,22 @@
 //! # }
 //! ```
 //!
+//! Or with a [`Consolidator`], a plugin or code of your own, in one call:
+//!
+//! ```no_run
+//! use consolidation_host::{ConsolidateOptions, Plugin, PluginOptions, Runtime};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let runtime = Runtime::new()?;
+//! let mut plugin = Plugin::load(&runtime, "plugins/digest.wasm".as_ref(), &PluginOptions::new())?;
+//! let done = runtime
+//!     .open("/var/lib/pods/workspace")?
+//!     .consolidate(&ConsolidateOptions::new("pod-a"), &mut plugin)?;
+//! println!("{} entries, {} new records", done.entries, done.created);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Model
 //!
 //! The logic is a WebAssembly component (the *guest*) that ships with this crate. A [`Runtime`] holds
@@ -51,10 +67,15 @@ mod bindings;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+mod consolidation;
+mod consolidator;
+mod draft;
 mod engine;
 mod error;
 mod keeper;
 mod lock;
+mod place;
+mod plugin;
 mod process;
 mod sandbox;
 mod snapshot;
@@ -63,9 +84,15 @@ mod types;
 mod wait;
 mod workspace;
 
+pub use consolidation::{
+    Cause, ConsolidateError, ConsolidateOptions, Consolidation, FailedEntry, Observer, Preview, Progress,
+};
+pub use consolidator::{Consolidator, ConsolidatorError};
+pub use draft::Draft;
 pub use engine::{Runtime, RuntimeBuilder};
 pub use error::{Error, GuestError};
 pub use lock::Lock;
+pub use plugin::{Grant, Interrupter, Plugin, PluginError, PluginOptions, UnknownGrant};
 pub use snapshot::{LockSnapshot, Snapshot};
 pub use types::*;
 pub use workspace::Workspace;
@@ -77,5 +104,9 @@ const _: () = {
     shared::<Workspace>();
     shared::<Lock>();
     shared::<Snapshot<'_>>();
+    shared::<Draft<'_>>();
     shared::<Error>();
+    shared::<PluginError>();
+    const fn passed_on<T: Send>() {}
+    passed_on::<Plugin>();
 };

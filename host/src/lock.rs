@@ -1,12 +1,16 @@
 //! A lock that is held. Invariant: once a call of it traps, the handle is dead and its lock is
 //! cleared; a refresh in the background and a call never run in its instance at the same time.
 
-use crate::bindings::{Consolidation, list, types};
+use crate::bindings::{Consolidation, list, quarantine, types};
+use crate::draft::Draft;
 use crate::error::{Error, Fault};
 use crate::keeper::{Refresh, Registration};
 use crate::sandbox::{Instance, State};
 use crate::snapshot::{LockSnapshot, Snapshot};
-use crate::types::{AcquireOptions, Durability, Limits, LockRecord, RecoveredRun, ReleaseReport, Takeover};
+use crate::types::{
+    AcquireOptions, Attempt, Durability, EntryFailure, Limits, LockRecord, RecoveredRun, ReleaseReport,
+    RunId, Takeover, UpdateLimits,
+};
 use crate::workspace::{Answer, Shared, lock_options, strings, token, whole_seconds};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -148,7 +152,128 @@ impl Lock {
     ///
     /// An I/O error while listing.
     pub fn snapshot(&self, limits: Limits) -> Result<LockSnapshot<'_>, Error> {
-        Snapshot::of_lock(&self.held, limits)
+        Snapshot::of_lock(&self.held, limits, &[])
+    }
+
+    /// As [`Lock::snapshot`], as if some entries were not there.
+    ///
+    /// # Errors
+    ///
+    /// An id that is not a canonical UUIDv7, or an I/O error while listing.
+    pub fn snapshot_without(
+        &self,
+        limits: Limits,
+        skip: &[impl AsRef<str>],
+    ) -> Result<LockSnapshot<'_>, Error> {
+        Snapshot::of_lock(&self.held, limits, &strings(skip))
+    }
+
+    /// Begins a draft: changes of memory that a run of this lock may make.
+    ///
+    /// # Errors
+    ///
+    /// Only a failure of the component.
+    pub fn draft(&self, limits: UpdateLimits) -> Result<Draft<'_>, Error> {
+        Draft::of_lock(&self.held, limits)
+    }
+
+    /// Takes the changes out of a draft. They become part of the run that is under way: its commit makes
+    /// all of them, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignDraft`] if it was not made under this lock;
+    /// [`InvalidInput`](crate::ErrorCode::InvalidInput) if the run is committed already.
+    pub fn take_draft(&self, draft: &Draft<'_>) -> Result<(), Error> {
+        let resource = self.held.resource;
+        let taken = draft.resource_under(&self.held).ok_or(Error::ForeignDraft)?;
+        self.held.call("take a draft", |store, component| {
+            component.insomnia_consolidation_lock().held().call_take_draft(store, resource, taken)
+        })
+    }
+
+    /// Notes that a consolidator failed on entries that are staged. One whose attempts reach
+    /// `max_attempts` is moved to the quarantine.
+    ///
+    /// # Errors
+    ///
+    /// A lock that is lost, or an I/O error. What is not noted is tried again by the next run.
+    pub fn record_failures(
+        &self,
+        failures: Vec<EntryFailure>,
+        max_attempts: u32,
+    ) -> Result<Vec<Attempt>, Error> {
+        let resource = self.held.resource;
+        let failures: Vec<quarantine::EntryFailure> = list(failures);
+        self.held
+            .call("note failed entries", |store, component| {
+                component.insomnia_consolidation_lock().held().call_record_failures(
+                    store,
+                    resource,
+                    &failures,
+                    max_attempts,
+                )
+            })
+            .map(list)
+    }
+
+    /// Puts the memory records that a run changed back to what they were before it, as a run of its own,
+    /// and returns its name. The entries of the run do not come back.
+    ///
+    /// # Errors
+    ///
+    /// [`Conflict`](crate::ErrorCode::Conflict) if any of the records was changed since,
+    /// [`NotFound`](crate::ErrorCode::NotFound) if the run, or what the records were, is not known any
+    /// more: nothing is changed then. A lock that is lost, or an I/O error.
+    pub fn undo(&self, run: &str) -> Result<RunId, Error> {
+        let (resource, run) = (self.held.resource, run.to_owned());
+        self.held.call("undo a run", |store, component| {
+            component.insomnia_consolidation_lock().held().call_undo(store, resource, &run)
+        })
+    }
+
+    /// How many memory records a run created.
+    pub(crate) fn created_by(&self, run: &str) -> Result<u64, Error> {
+        let run = run.to_owned();
+        let changes = self.held.call("read the changes of a run", |store, component| {
+            component.insomnia_consolidation_runs().call_changes(store, &run)
+        })?;
+        Ok(changes.iter().filter(|change| change.created).count() as u64)
+    }
+
+    /// Commits the run and deletes its entries, as [`Lock::release_with_cleanup`] does, and keeps the
+    /// lock: another run can begin under it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::release_with_cleanup`].
+    pub fn finish_run(&self) -> Result<ReleaseReport, Error> {
+        let resource = self.held.resource;
+        let mut whole = ReleaseReport::default();
+        loop {
+            let report = self.held.call("end the run", |store, component| {
+                component.insomnia_consolidation_lock().held().call_clean_up(
+                    store,
+                    resource,
+                    CLEAN_UP_ENTRIES,
+                )
+            })?;
+            self.held.consumed.store(report.left, Ordering::Release);
+            whole.removed += report.removed;
+            whole.missing += report.missing;
+            whole.failed.extend(report.failed.into_iter().map(Into::into));
+            self.report_note(report.note.as_deref());
+            whole.note = whole.note.or(report.note);
+            if report.left == 0 {
+                return Ok(whole);
+            }
+        }
+    }
+
+    fn report_note(&self, note: Option<&str>) {
+        if let Some(note) = note {
+            tracing::warn!(root = %self.held.workspace.root().display(), note, "the run is committed");
+        }
     }
 
     /// Sets the ids that [`Lock::release_with_cleanup`] is to delete, and rewrites the lock file.
@@ -241,6 +366,10 @@ impl Lock {
             report.removed += earlier.removed;
             report.missing += earlier.missing;
             report.failed.extend(earlier.failed.into_iter().map(Into::into));
+            report.note = earlier.note.or(report.note);
+        }
+        if let Some(note) = &report.note {
+            tracing::warn!(%root, note, "the run is committed");
         }
         for failed in &report.failed {
             tracing::warn!(

@@ -2,16 +2,16 @@
 //! randomness and the `process` import, and nothing else; it runs within a memory limit and, in
 //! every call, up to a deadline.
 
+pub(crate) mod limits;
+
 use crate::bindings::{Consolidation, ConsolidationPre};
 use crate::engine::Runtime;
 use crate::error::{Error, Fault};
+use limits::{Limited, Limits};
 use std::io;
-use std::panic;
 use std::path::Path;
-use std::thread;
-use std::time::Instant;
 use wasmtime::component::{Component, HasData, HasSelf, Linker, ResourceTable};
-use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemView as _};
@@ -63,10 +63,8 @@ impl Root {
 pub(crate) struct State {
     wasi: WasiCtx,
     table: ResourceTable,
-    limiter: Limiter,
+    limits: Limits,
     printed: MemoryOutputPipe,
-    /// When the call in progress must be over; none if that is further away than the clock goes.
-    deadline: Option<Instant>,
 }
 
 impl State {
@@ -82,13 +80,7 @@ impl State {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        State {
-            wasi,
-            table,
-            limiter: Limiter { limit: memory_limit, used: 0, refused: false },
-            printed,
-            deadline: None,
-        }
+        State { wasi, table, limits: Limits::new(memory_limit, MAX_INSTANCES, MAX_TABLE_ELEMENTS), printed }
     }
 }
 
@@ -98,54 +90,13 @@ impl WasiView for State {
     }
 }
 
-/// Holds memory to its limit, and remembers a refusal: the guest's allocator then aborts, which
-/// looks like any other trap.
-struct Limiter {
-    limit: usize,
-    used: usize,
-    refused: bool,
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.limit && maximum.is_none_or(|maximum| desired <= maximum);
-        if allowed {
-            self.used = self.used.max(desired);
-        } else {
-            self.refused = true;
-        }
-        Ok(allowed)
+impl Limited for State {
+    fn limits(&mut self) -> &mut Limits {
+        &mut self.limits
     }
 
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.refused = true;
-        Ok(())
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS && maximum.is_none_or(|maximum| desired <= maximum))
-    }
-
-    fn instances(&self) -> usize {
-        MAX_INSTANCES
-    }
-
-    fn tables(&self) -> usize {
-        MAX_INSTANCES
-    }
-
-    fn memories(&self) -> usize {
-        MAX_INSTANCES
+    fn printed(&self) -> String {
+        String::from_utf8_lossy(&self.printed.contents()).into_owned()
     }
 }
 
@@ -197,13 +148,10 @@ pub(crate) struct Instance {
 impl Instance {
     pub(crate) fn new(runtime: &Runtime, root: &Root) -> Result<Instance, Fault> {
         let mut store = store(runtime, Some(root));
-        store.epoch_deadline_callback(|context| match context.data().deadline {
-            // The epochs may be somebody else's and of any length, so each is only the occasion to
-            // look at the clock.
-            Some(deadline) if Instant::now() >= deadline => Err(Trap::Interrupt.into()),
-            _ => Ok(UpdateDeadline::Continue(1)),
-        });
-        let component = run(runtime, &mut store, |store| runtime.component().instantiate(store))?;
+        limits::interrupt_at_deadline(&mut store);
+        let component = limits::run(runtime, &mut store, runtime.call_timeout(), |store| {
+            runtime.component().instantiate(store)
+        })?;
         Ok(Instance { store, component, runtime: runtime.clone() })
     }
 
@@ -213,12 +161,14 @@ impl Instance {
         call: impl FnOnce(&mut Store<State>, &Consolidation) -> wasmtime::Result<T> + Send,
     ) -> Result<T, Fault> {
         let component = &self.component;
-        run(&self.runtime, &mut self.store, |store| call(store, component))
+        limits::run(&self.runtime, &mut self.store, self.runtime.call_timeout(), |store| {
+            call(store, component)
+        })
     }
 
     /// Is it worth keeping for another call?
     pub(crate) fn is_reusable(&self) -> bool {
-        self.store.data().limiter.used <= MAX_IDLE_MEMORY
+        self.store.data().limits.memory_used() <= MAX_IDLE_MEMORY
     }
 
     /// Does this engine stop a guest whose deadline has come? The cheapest export is called with a
@@ -232,7 +182,7 @@ impl Instance {
         store.set_epoch_deadline(0);
         match component.insomnia_consolidation_staging().call_check(&mut store, &[], None) {
             Ok(_) => Ok(false),
-            Err(error) if is_interrupt(&error) => Ok(true),
+            Err(error) if limits::is_interrupt(&error) => Ok(true),
             Err(error) => Err(Error::engine(OPERATION, error)),
         }
     }
@@ -240,53 +190,7 @@ impl Instance {
 
 fn store(runtime: &Runtime, root: Option<&Root>) -> Store<State> {
     let mut store = Store::new(runtime.engine(), State::new(root, runtime.memory_limit()));
-    store.limiter(|state| &mut state.limiter);
+    store.limiter(|state| &mut state.limits);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
     store
-}
-
-fn is_interrupt(error: &wasmtime::Error) -> bool {
-    error.downcast_ref() == Some(&Trap::Interrupt)
-}
-
-/// Runs guest code up to the runtime's deadline.
-fn run<T: Send>(
-    runtime: &Runtime,
-    store: &mut Store<State>,
-    code: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T> + Send,
-) -> Result<T, Fault> {
-    let _ticking = runtime.tick().map_err(Fault::Host)?;
-    let result = outside_of_tokio(|| {
-        let state = store.data_mut();
-        state.limiter.refused = false;
-        state.deadline = Instant::now().checked_add(runtime.call_timeout());
-        store.set_epoch_deadline(1);
-        code(store)
-    })
-    .map_err(Fault::Host)?;
-    result.map_err(|error| {
-        let state = store.data();
-        if is_interrupt(&error) {
-            Fault::Timeout { after: runtime.call_timeout() }
-        } else if state.limiter.refused {
-            Fault::OutOfMemory { limit: state.limiter.limit }
-        } else {
-            Fault::trap(&String::from_utf8_lossy(&state.printed.contents()), error)
-        }
-    })
-}
-
-/// Runs `code`, on a thread of its own if this one belongs to a tokio runtime: WASI's calls block on
-/// a runtime themselves, and tokio panics if that is done on one of its workers.
-fn outside_of_tokio<T: Send>(code: impl FnOnce() -> T + Send) -> io::Result<T> {
-    if tokio::runtime::Handle::try_current().is_err() {
-        return Ok(code());
-    }
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("guest-call".into()).spawn_scoped(scope, code)?;
-        match thread.join() {
-            Ok(value) => Ok(value),
-            Err(panic) => panic::resume_unwind(panic),
-        }
-    })
 }

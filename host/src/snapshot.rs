@@ -4,12 +4,12 @@
 use crate::bindings::{Consolidation, list, staging};
 use crate::error::Error;
 use crate::lock::Held;
-use crate::sandbox::{Instance, State};
+use crate::place::Place;
+use crate::sandbox::State;
 use crate::types::{Batch, EntryId, Limits, UnusableFile};
-use crate::workspace::{Answer, Shared, limits as to_guest};
+use crate::workspace::{Answer, Shared, strings};
 use std::fmt;
-use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
@@ -23,28 +23,22 @@ pub struct Snapshot<'lock> {
 /// A snapshot that was taken under a lock, in the lock's instance.
 pub type LockSnapshot<'lock> = Snapshot<'lock>;
 
-/// The instance that the guest's handle lives in.
-enum Place<'lock> {
-    /// One of its own; none after a trap, a timeout or a panic.
-    Own(Arc<Shared>, Box<Mutex<Option<Instance>>>),
-    Lock(&'lock Held),
-}
-
 const TAKE: &str = "take a snapshot";
 const LOOK: &str = "look at a snapshot";
 
 impl<'lock> Snapshot<'lock> {
     pub(crate) fn of_workspace(workspace: &Arc<Shared>, limits: Limits) -> Result<Snapshot<'static>, Error> {
-        let (instance, resource) =
-            workspace.call_and_keep(TAKE, None, |store, component| take(store, component, limits))?;
-        Ok(Snapshot {
-            place: Place::Own(Arc::clone(workspace), Box::new(Mutex::new(Some(instance)))),
-            resource,
-        })
+        let (place, resource) =
+            Place::own(workspace, TAKE, |store, component| take(store, component, limits, &[]))?;
+        Ok(Snapshot { place, resource })
     }
 
-    pub(crate) fn of_lock(held: &'lock Held, limits: Limits) -> Result<Snapshot<'lock>, Error> {
-        let resource = held.call(TAKE, |store, component| take(store, component, limits))?;
+    pub(crate) fn of_lock(
+        held: &'lock Held,
+        limits: Limits,
+        skip: &[EntryId],
+    ) -> Result<Snapshot<'lock>, Error> {
+        let resource = held.call(TAKE, |store, component| take(store, component, limits, skip))?;
         Ok(Snapshot { place: Place::Lock(held), resource })
     }
 
@@ -112,12 +106,21 @@ impl<'lock> Snapshot<'lock> {
         .map(Into::into)
     }
 
+    /// Takes entries that were read out of the snapshot again: they are not consumed.
+    ///
+    /// # Errors
+    ///
+    /// An id that is not a canonical UUIDv7.
+    pub fn keep(&self, ids: &[impl AsRef<str>]) -> Result<(), Error> {
+        let (resource, ids) = (self.resource, strings(ids));
+        self.call("take entries out of a snapshot", |store, component| {
+            component.insomnia_consolidation_staging().snapshot().call_keep(store, resource, &ids)
+        })
+    }
+
     /// The guest's handle, if it lives in the instance of this lock.
     pub(crate) fn resource_under(&self, lock: &Held) -> Option<ResourceAny> {
-        match self.place {
-            Place::Lock(held) if ptr::eq(held, lock) => Some(self.resource),
-            _ => None,
-        }
+        self.place.is_of(lock).then_some(self.resource)
     }
 
     fn look<T: Send>(
@@ -137,47 +140,27 @@ impl<'lock> Snapshot<'lock> {
         operation: &'static str,
         call: impl FnOnce(&mut Store<State>, &Consolidation) -> Answer<T> + Send,
     ) -> Result<T, Error> {
-        let (workspace, seat) = match &self.place {
-            Place::Lock(held) => return held.call(operation, call),
-            Place::Own(workspace, seat) => (workspace, seat),
-        };
-        let mut seat = seat.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mut instance) = seat.take() else {
-            return Err(Error::Dead { operation, root: workspace.root().to_owned() });
-        };
-        match instance.call(call) {
-            Ok(answer) => {
-                *seat = Some(instance);
-                answer.map_err(|error| Error::guest_error(operation, workspace.root(), error))
-            }
-            Err(fault) => Err(workspace.report_fault(operation, fault)),
-        }
+        self.place.call(operation, call)
     }
 }
 
-fn take(store: &mut Store<State>, component: &Consolidation, limits: Limits) -> Answer<ResourceAny> {
-    component.insomnia_consolidation_staging().call_take_snapshot(store, to_guest(limits))
+fn take(
+    store: &mut Store<State>,
+    component: &Consolidation,
+    limits: Limits,
+    skip: &[EntryId],
+) -> Answer<ResourceAny> {
+    component.insomnia_consolidation_staging().call_take_snapshot(store, limits.into(), skip)
 }
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        let resource = self.resource;
-        let dropped = self.call("drop a snapshot", |store, _| resource.resource_drop(store).map(Ok));
-        // After a failure there is no instance to give back, and it was reported.
-        if let (Ok(()), Place::Own(workspace, seat)) = (dropped, &self.place)
-            && let Some(instance) = seat.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
-            workspace.check_in(instance);
-        }
+        self.place.drop_resource("drop a snapshot", self.resource);
     }
 }
 
 impl fmt::Debug for Snapshot<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let root = match &self.place {
-            Place::Own(workspace, _) => workspace.root(),
-            Place::Lock(held) => held.workspace().root(),
-        };
-        formatter.debug_struct("Snapshot").field("root", &root).finish_non_exhaustive()
+        formatter.debug_struct("Snapshot").field("root", &self.place.root()).finish_non_exhaustive()
     }
 }

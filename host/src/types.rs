@@ -35,6 +35,8 @@ pub enum ErrorCode {
     Unsupported,
     /// Any other input or output error.
     Io,
+    /// A file was changed by somebody else meanwhile. Nothing was written over it; a new try sees it.
+    Conflict,
     /// A defect in the component, or a limit on it that was hit.
     Internal,
 }
@@ -54,6 +56,7 @@ impl ErrorCode {
             ErrorCode::NoSpace => "no_space",
             ErrorCode::Unsupported => "unsupported",
             ErrorCode::Io => "io",
+            ErrorCode::Conflict => "conflict",
             ErrorCode::Internal => "internal",
         }
     }
@@ -140,6 +143,21 @@ pub struct Summary {
     /// How many files are entries that a committed run has consumed and that could not be deleted yet.
     /// They are in no list and no snapshot.
     pub consumed: u64,
+    /// How many entries are in the quarantine.
+    pub quarantined: u64,
+}
+
+/// What must be so before it is worth to run. What is none does not count; the default is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Gates {
+    /// At least so many entries are staged.
+    pub min_entries: Option<u64>,
+    /// Their files have at least so many bytes.
+    pub min_bytes: Option<u64>,
+    /// The oldest was staged at least so long ago.
+    pub min_age: Option<Duration>,
+    /// The last run that was consolidated ended at least so long ago.
+    pub min_interval: Option<Duration>,
 }
 
 /// Caps on a snapshot; what exceeds them waits for the next run. The default is none.
@@ -195,6 +213,8 @@ pub struct LockRecord {
     pub lease_seconds: Option<u32>,
     /// Process group of the command that works for the owner.
     pub command_group: Option<u32>,
+    /// The run that is under way, or was the last; none before the first.
+    pub run_id: Option<RunId>,
 }
 
 /// What stood in the way of a lock and was removed.
@@ -255,7 +275,7 @@ pub struct Holder {
 }
 
 /// What a release did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReleaseReport {
     /// How many consumed entries were deleted.
     pub removed: u64,
@@ -268,6 +288,8 @@ pub struct ReleaseReport {
     pub left: u64,
     /// The run is committed and its entries are deleted, and by then the lock was another's.
     pub lost: bool,
+    /// What is to be known of it besides: that somebody had changed a record at the moment of the commit.
+    pub note: Option<String>,
 }
 
 /// An entry that could not be deleted.
@@ -294,6 +316,8 @@ pub enum Ending {
     Aborted,
     /// It is no run: somebody removed a lock by force.
     Unlocked,
+    /// It put back what another run had changed in memory.
+    Undone,
 }
 
 impl Ending {
@@ -304,6 +328,7 @@ impl Ending {
             Ending::Failed => "failed",
             Ending::Aborted => "aborted",
             Ending::Unlocked => "unlocked",
+            Ending::Undone => "undone",
         }
     }
 }
@@ -325,8 +350,176 @@ pub struct Run {
     pub reason: Option<String>,
     /// How many entries it took.
     pub entry_count: u64,
-    /// It is committed, and some of its entries may not be deleted yet.
+    /// How many records it changed.
+    pub change_count: u64,
+    /// The run whose changes it put back.
+    pub undoes: Option<RunId>,
+    /// It is committed, and some of its changes may not be made, or its entries not be deleted yet.
     pub pending: bool,
+}
+
+/// A record that a run changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChangedRecord {
+    /// The directory of its file.
+    pub kind: String,
+    /// The name of its file.
+    pub slug: String,
+    /// There was none before.
+    pub created: bool,
+    /// There was none after.
+    pub removed: bool,
+}
+
+/// What a memory record is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordStatus {
+    /// It holds.
+    Active,
+    /// Another record has taken its place.
+    Replaced,
+    /// It does not hold any more.
+    Retired,
+}
+
+/// A memory record, as it is read. Files that people edited are read as far as that is possible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryRecord {
+    /// The directory of its file.
+    pub kind: String,
+    /// The name of its file.
+    pub slug: String,
+    /// Its title.
+    pub title: String,
+    /// `active`, `replaced`, `retired`, or what somebody wrote there.
+    pub status: String,
+    /// Where it comes from.
+    pub sources: Vec<Source>,
+    /// When it was created, RFC 3339; empty if the file does not say it.
+    pub created: String,
+    /// When it was last changed by a run, RFC 3339; empty if the file does not say it.
+    pub updated: String,
+    /// The record that has taken its place, as `kind/slug`.
+    pub replaced_by: Option<String>,
+    /// The Markdown after the front matter.
+    pub body: String,
+}
+
+/// A memory record without its body and its sources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecordHead {
+    /// The directory of its file.
+    pub kind: String,
+    /// The name of its file.
+    pub slug: String,
+    /// Its title.
+    pub title: String,
+    /// As in [`MemoryRecord`].
+    pub status: String,
+    /// As in [`MemoryRecord`].
+    pub updated: String,
+}
+
+/// A file that can't be read as a memory record. Nobody overwrites it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnreadableRecord {
+    /// Where it is, from the workspace root.
+    pub path: String,
+    /// What is wrong with it, and where.
+    pub reason: String,
+}
+
+/// The records of a memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RecordListing {
+    /// By kind and slug.
+    pub records: Vec<RecordHead>,
+    /// What can't be read, by path.
+    pub unreadable: Vec<UnreadableRecord>,
+}
+
+/// What a consolidator wants a memory record to be: created if there is none, else changed. Plain data;
+/// a proposal is checked as a whole before anything of it counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Update {
+    /// `[a-z0-9][a-z0-9-]{0,63}`.
+    pub kind: String,
+    /// `[a-z0-9][a-z0-9-]{0,63}`.
+    pub slug: String,
+    /// One line; none: it stays. A new record needs one.
+    pub title: Option<String>,
+    /// Markdown; none: it stays. A new record needs one.
+    pub body: Option<String>,
+    /// None: it stays; a new record is active.
+    pub status: Option<RecordStatus>,
+    /// `kind/slug`, or a slug of the same kind; only with the status `Replaced`, which needs it.
+    pub replaced_by: Option<String>,
+    /// The entries that it comes from; none: all of the batch.
+    pub entries: Option<Vec<EntryId>>,
+}
+
+/// How much a consolidator may change with one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct UpdateLimits {
+    /// How many updates; 10,000 by default.
+    pub max_updates: u32,
+    /// How many bytes the texts of one update may have; 1 MiB by default.
+    pub max_update_bytes: u64,
+}
+
+impl Default for UpdateLimits {
+    fn default() -> UpdateLimits {
+        UpdateLimits { max_updates: 10_000, max_update_bytes: 1 << 20 }
+    }
+}
+
+/// What a run would change in one memory record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The directory of its file.
+    pub kind: String,
+    /// The name of its file.
+    pub slug: String,
+    /// The file as it was read; none: there was none.
+    pub before: Option<String>,
+    /// The file as it would be; none: it would be removed.
+    pub after: Option<String>,
+}
+
+/// A consolidator failed on an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EntryFailure {
+    /// The entry.
+    pub id: EntryId,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+/// How often a consolidator has failed on an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// The entry.
+    pub id: EntryId,
+    /// How often.
+    pub attempts: u32,
+    /// It was moved to the quarantine.
+    pub quarantined: bool,
+}
+
+/// An entry in the quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QuarantinedEntry {
+    /// The entry.
+    pub id: EntryId,
+    /// Why; empty if that is lost.
+    pub reason: String,
+    /// How many attempts had failed; 0 if that is lost.
+    pub attempts: u32,
+    /// Since when it is there, RFC 3339; empty if that is lost.
+    pub since: String,
+    /// The size of its file.
+    pub bytes: u64,
 }
 
 /// A file among the outcomes of runs that can't be read as one.
@@ -379,6 +572,9 @@ pub enum FindingKind {
     DeadFlag,
     /// A temporary file that a killed writer left more than a day ago.
     Temporary,
+    /// What was noted of a failed consolidation of an entry that is gone: its attempts, or the reason of its
+    /// quarantine.
+    OrphanNote,
     /// A run that was not ended, by an owner that is gone.
     UnfinishedRun,
     /// The outcome of a run that is older than it is kept.
@@ -387,6 +583,8 @@ pub enum FindingKind {
     UnreadableOutcome,
     /// A file that looks like an entry and is none.
     UnusableEntry,
+    /// A memory record that can't be read.
+    UnreadableRecord,
     /// Something that does not belong where it is.
     Foreign,
 }
@@ -400,10 +598,12 @@ impl FindingKind {
             FindingKind::LockAside => "lock put aside",
             FindingKind::DeadFlag => "flag of a dead owner",
             FindingKind::Temporary => "old temporary file",
+            FindingKind::OrphanNote => "note of an entry that is gone",
             FindingKind::UnfinishedRun => "unfinished run",
             FindingKind::OldOutcome => "old outcome",
             FindingKind::UnreadableOutcome => "unreadable outcome",
             FindingKind::UnusableEntry => "unusable entry",
+            FindingKind::UnreadableRecord => "unreadable record",
             FindingKind::Foreign => "foreign",
         }
     }

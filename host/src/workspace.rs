@@ -1,7 +1,8 @@
 //! A workspace and its instances. Invariant: an instance works for one caller at a time, and one
 //! that trapped, timed out or was left by a panic is never used again.
 
-use crate::bindings::{Consolidation, list, lock, staging, types};
+use crate::bindings::{Consolidation, list, lock, types};
+use crate::draft::Draft;
 use crate::engine::Runtime;
 use crate::error::{Error, Fault};
 use crate::keeper::Keeper;
@@ -9,8 +10,9 @@ use crate::lock::Lock;
 use crate::sandbox::{Instance, Root, State};
 use crate::snapshot::Snapshot;
 use crate::types::{
-    AcquireOptions, Durability, Entry, EntryId, Finding, History, Limits, LockStatus, RecoveredRun, Run,
-    Source, Summary, Takeover,
+    AcquireOptions, ChangedRecord, Durability, Entry, EntryId, Finding, Gates, History, Limits, LockStatus,
+    MemoryRecord, QuarantinedEntry, RecordListing, RecoveredRun, Run, Source, Summary, Takeover, Update,
+    UpdateLimits,
 };
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -186,6 +188,118 @@ impl Workspace {
         Snapshot::of_workspace(&self.shared, limits)
     }
 
+    /// Is it worth to run? None if all gates are open, else why not, in one sentence. Counts files that
+    /// are entries by name and type and does not read them. What it says may not hold any more when the
+    /// lock is taken: ask again then.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error while listing.
+    pub fn closed_gate(&self, gates: &Gates) -> Result<Option<String>, Error> {
+        let gates = (*gates).into();
+        self.call("look whether a run is due", |store, component| {
+            component.insomnia_consolidation_staging().call_gate(store, gates)
+        })
+    }
+
+    /// One memory record; none if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorCode::InvalidInput) if the name can't be one,
+    /// [`Unusable`](crate::ErrorCode::Unusable) if its file can't be read as a record, or an I/O error.
+    pub fn memory_record(&self, kind: &str, slug: &str) -> Result<Option<MemoryRecord>, Error> {
+        let (kind, slug) = (kind.to_owned(), slug.to_owned());
+        self.call("read a memory record", |store, component| {
+            component.insomnia_consolidation_memory().call_get(store, &kind, &slug)
+        })
+        .map(|record| record.map(Into::into))
+    }
+
+    /// All memory records, or those of one kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::memory_record`].
+    pub fn memory_records(&self, kind: Option<&str>) -> Result<RecordListing, Error> {
+        let kind = kind.map(str::to_owned);
+        self.call("list the memory records", |store, component| {
+            component.insomnia_consolidation_memory().call_list(store, kind.as_deref())
+        })
+        .map(Into::into)
+    }
+
+    /// Reads updates from JSON Lines, one object a line; blank lines are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorCode::InvalidInput) with the index, from 0, of the line at fault
+    /// ([`Error::index`]).
+    pub fn parse_updates(&self, lines: &str) -> Result<Vec<Update>, Error> {
+        let lines = lines.to_owned();
+        self.call("read updates", |store, component| {
+            component.insomnia_consolidation_memory().call_parse_updates(store, &lines)
+        })
+        .map(list)
+    }
+
+    /// The JSON Schema of one line of updates.
+    ///
+    /// # Errors
+    ///
+    /// Only a failure of the component.
+    pub fn update_schema(&self) -> Result<String, Error> {
+        self.call("print the schema", |store, component| {
+            component.insomnia_consolidation_memory().call_update_schema(store).map(Ok)
+        })
+    }
+
+    /// Begins a draft that shows what updates would change, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Only a failure of the component.
+    pub fn draft(&self, limits: UpdateLimits) -> Result<Draft<'static>, Error> {
+        Draft::of_workspace(&self.shared, limits)
+    }
+
+    /// The entries in the quarantine, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error.
+    pub fn quarantined(&self) -> Result<Vec<QuarantinedEntry>, Error> {
+        self.call("list the quarantine", |store, component| {
+            component.insomnia_consolidation_quarantine().call_list(store)
+        })
+        .map(list)
+    }
+
+    /// Stages entries of the quarantine again, with no attempts counted.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorCode::NotFound) with the index of the first that is not there; an I/O
+    /// error. Those before it are staged.
+    pub fn retry_quarantined(&self, ids: &[impl AsRef<str>]) -> Result<(), Error> {
+        let (ids, durability) = (strings(ids), self.durability.into());
+        self.call("stage entries of the quarantine", |store, component| {
+            component.insomnia_consolidation_quarantine().call_retry(store, &ids, durability)
+        })
+    }
+
+    /// Deletes entries of the quarantine for good.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::retry_quarantined`]; those before it are deleted.
+    pub fn drop_quarantined(&self, ids: &[impl AsRef<str>]) -> Result<(), Error> {
+        let ids = strings(ids);
+        self.call("delete entries of the quarantine", |store, component| {
+            component.insomnia_consolidation_quarantine().call_drop(store, &ids)
+        })
+    }
+
     /// The state of the lock. Changes nothing.
     ///
     /// # Errors
@@ -314,6 +428,19 @@ impl Workspace {
         self.call("read the entries of a run", |store, component| {
             component.insomnia_consolidation_runs().call_entries(store, &id)
         })
+    }
+
+    /// The records that a run changed, by kind and slug.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::run`].
+    pub fn run_changes(&self, id: &str) -> Result<Vec<ChangedRecord>, Error> {
+        let id = id.to_owned();
+        self.call("read the changes of a run", |store, component| {
+            component.insomnia_consolidation_runs().call_changes(store, &id)
+        })
+        .map(list)
     }
 
     fn call<T: Send>(
@@ -510,10 +637,6 @@ pub(crate) fn lock_options(how: &AcquireOptions, durability: Durability, token: 
 pub(crate) fn whole_seconds(lease: Duration) -> u32 {
     let seconds = lease.as_secs().saturating_add(u64::from(lease.subsec_nanos() > 0));
     u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
-}
-
-pub(crate) fn limits(limits: Limits) -> staging::Limits {
-    limits.into()
 }
 
 pub(crate) fn strings(items: &[impl AsRef<str>]) -> Vec<String> {

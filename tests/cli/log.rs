@@ -67,7 +67,7 @@ fn runs_are_shown_the_newest_first() {
     "#);
     let document = workspace.log(&["--json"]).run().exits(0);
     document.json();
-    assert_snapshot!(hide_host(&tidy(&document.out, &workspace)), @r#"{"runs":[{"ended_at":"<time>","ended_by":{"pid":<pid>,"pod_name":"<host>","started_at":""},"ending":"unlocked","entry_count":0,"entry_ids":[],"id":"<id>","owner":{"pid":<pid>,"pod_name":"pod-\u001b[31m","started_at":"<time>"},"pending":false,"reason":"it was \u001b[2J in the way (there is no process <pid>)"},{"ended_at":"<time>","ended_by":null,"ending":"consolidated","entry_count":2,"entry_ids":["<id>","<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"pending":false,"reason":null},{"ended_at":"<time>","ended_by":{"pid":<pid>,"pod_name":"test-pod","started_at":""},"ending":"aborted","entry_count":1,"entry_ids":["<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"pod-b","started_at":"<time>"},"pending":false,"reason":"its owner stopped before it was committed"},{"ended_at":"<time>","ended_by":null,"ending":"failed","entry_count":2,"entry_ids":["<id>","<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"pending":false,"reason":"the command exited with status 3"}],"unreadable":[]}"#);
+    assert_snapshot!(hide_host(&tidy(&document.out, &workspace)), @r#"{"runs":[{"change_count":0,"changes":[],"ended_at":"<time>","ended_by":{"pid":<pid>,"pod_name":"<host>","started_at":""},"ending":"unlocked","entry_count":0,"entry_ids":[],"id":"<id>","owner":{"pid":<pid>,"pod_name":"pod-\u001b[31m","started_at":"<time>"},"pending":false,"reason":"it was \u001b[2J in the way (there is no process <pid>)","undoes":null},{"change_count":0,"changes":[],"ended_at":"<time>","ended_by":null,"ending":"consolidated","entry_count":2,"entry_ids":["<id>","<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"pending":false,"reason":null,"undoes":null},{"change_count":0,"changes":[],"ended_at":"<time>","ended_by":{"pid":<pid>,"pod_name":"test-pod","started_at":""},"ending":"aborted","entry_count":1,"entry_ids":["<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"pod-b","started_at":"<time>"},"pending":false,"reason":"its owner stopped before it was committed","undoes":null},{"change_count":0,"changes":[],"ended_at":"<time>","ended_by":null,"ending":"failed","entry_count":2,"entry_ids":["<id>","<id>"],"id":"<id>","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"pending":false,"reason":"the command exited with status 3","undoes":null}],"unreadable":[]}"#);
 }
 
 /// The pod of those who do not name theirs.
@@ -95,7 +95,7 @@ fn one_run_is_shown_with_its_entries() {
     assert!(text.out.contains(&format!("  {}\n  {}\n", ids[0], ids[1])), "{}", text.out);
     let document = workspace.log(&[id, "--json"]).run().exits(0);
     assert_eq!(document.json(), runs[0]);
-    assert_snapshot!(tidy(&document.out, &workspace), @r#"{"id":"<id>","ending":"consolidated","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"ended_at":"<time>","ended_by":null,"reason":null,"entry_count":2,"pending":false,"entry_ids":["<id>","<id>"]}"#);
+    assert_snapshot!(tidy(&document.out, &workspace), @r#"{"id":"<id>","ending":"consolidated","owner":{"pid":<pid>,"pod_name":"test-pod","started_at":"<time>"},"ended_at":"<time>","ended_by":null,"reason":null,"entry_count":2,"change_count":0,"undoes":null,"pending":false,"entry_ids":["<id>","<id>"],"changes":[]}"#);
 }
 
 #[test]

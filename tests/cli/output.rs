@@ -20,14 +20,19 @@ fn help_names_the_subcommands_and_the_exit_codes() {
     Usage: consolidate [OPTIONS] <COMMAND>
 
     Commands:
-      stage   Stage payloads: one JSON object, or JSON Lines; prints their ids in input order
-      list    List the staged entries, oldest first
-      status  Show what is staged, what is unusable and who holds the lock
-      run     Run a command once over everything that is staged; entries go when it exits 0
-      log     Show past runs, the newest first: how each ended, when, by whom, and what it took
-      doctor  Name what is left over or out of order, and remove it with --fix
-      unlock  Remove a stale lock
-      help    Print this message or the help of the given subcommand(s)
+      stage       Stage payloads: one JSON object, or JSON Lines; prints their ids in input order
+      list        List the staged entries, oldest first
+      status      Show what is staged, what is unusable and who holds the lock
+      run         Run a command or a plugin over everything that is staged; what it has dealt with goes
+      log         Show past runs, the newest first: how each ended, when, by whom, what it took and
+                  changed
+      undo        Put the memory records that a run changed back to what they were before it
+      memory      List memory records, or show one
+      quarantine  List, retry or drop entries that a consolidator failed on again and again
+      schema      Print the JSON Schema of the updates that `run --updates` reads, line by line
+      doctor      Name what is left over or out of order, and remove it with --fix
+      unlock      Remove a stale lock
+      help        Print this message or the help of the given subcommand(s)
 
     Options:
           --root <DIR>        The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
@@ -43,13 +48,15 @@ fn help_names_the_subcommands_and_the_exit_codes() {
       -V, --version           Print version
 
     Exit codes:
-       0  done, also when there was nothing to do (it says so)
+       0  done, also when there was nothing to do, or nothing yet (it says so)
        1  `doctor` found something that is left
        2  wrong usage
-      65  bad input: a payload or an entry is not usable; nothing was staged
-      70  the consolidator failed; its entries stay staged
+      65  bad input: a payload, an entry, a memory record or an id is not usable; nothing was done
+      70  the consolidator failed, was interrupted, or is no usable plugin; its entries stay staged
       74  input or output error
-      75  the lock is in use or was lost; try again later
+      75  the lock is in use or was lost, a memory record was changed meanwhile, or the consolidator
+      asks
+          for it; try again later
     ");
 }
 
@@ -125,12 +132,11 @@ fn help_of_status() {
 #[test]
 fn help_of_run() {
     assert_snapshot!(help(&["run", "--help"]), @r#"
-    Run a command once over everything that is staged; entries go when it exits 0
+    Run a command or a plugin over everything that is staged; what it has dealt with goes
 
-    Usage: consolidate run [OPTIONS] -- <CMD>...
-
-    Arguments:
-      <CMD>...  The command that consolidates, and its arguments
+    Usage: consolidate run [OPTIONS] -- CMD...
+           consolidate run [OPTIONS] --updates -- CMD...
+           consolidate run [OPTIONS] --plugin FILE
 
     Options:
           --pod <NAME>        Name of this pod in the lock; the host name if left out [env:
@@ -152,14 +158,65 @@ fn help_of_run() {
                               who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
           --max-entries <N>   Take at most so many entries; the rest waits for the next run
           --max-bytes <B>     Take entries of at most so many bytes, but at least one; the rest waits
+          --drain             Go on with another run until nothing is left, also with what is staged
+                              meanwhile
       -h, --help              Print help
 
-    CMD gets the entries as JSON Lines on standard input, oldest first:
-    {"id": ..., "source": ..., ...}. Exit status 0 says that it has dealt with all of them, also if
-    it did not read them all: they are consumed and deleted. Any other status, or a signal, keeps them:
-    the next run gets them again. So does a crash while CMD runs, or just after it, before its success
-    is on the disk: CMD must bear to see an entry twice. SIGINT, SIGTERM and SIGHUP are passed on to
-    CMD; a second one kills it.
+    Gates (one that is closed: nothing is done, exit code 0):
+          --min-entries <N>         Do nothing unless at least so many entries are staged
+          --min-bytes <B>           Do nothing unless their files have at least so many bytes
+          --min-age <SECONDS>       Do nothing unless the oldest was staged at least so long ago
+          --min-interval <SECONDS>  Do nothing unless the last run that was consolidated ended at least
+                                    so long ago
+
+    Plugins and commands that print updates:
+          --plugin <FILE>         Consolidate with this plugin, a WebAssembly component (.wasm)
+          --updates               CMD prints updates of memory records, as JSON Lines
+          --dry-run               Show as a unified diff what would change; takes no lock, changes
+                                  nothing
+          --grant <NAME>          Give the plugin something that its sandbox does not have by itself;
+                                  may stand more than once
+          --plugin-memory <MIB>   How much memory the plugin may use [default: 256]
+          --timeout <SECONDS>     How long one batch may take. A plugin is stopped then [default: 60], a
+                                  command killed with all processes of its group [default: no limit]
+          --max-updates <N>       How many updates one batch may give [default: 10000]
+          --max-update-bytes <B>  How many bytes the texts of one update may have [default: 1048576]
+          --max-log-bytes <B>     How many bytes a plugin may log; what is beyond is dropped [default:
+                                  1048576]
+          --batch-entries <N>     How many entries it gets at a time [default: 100]
+          --batch-bytes <B>       About how many bytes of entries it gets at a time, but at least one
+                                  entry [default: 1048576]
+          --max-attempts <N>      After how many failed attempts an entry goes to the quarantine
+                                  [default: 3]
+
+    Arguments:
+      [CMD]...  The command that consolidates, and its arguments
+
+    One of three does the work:
+
+    `-- CMD` gets all entries of the run as JSON Lines on standard input, oldest first: {"id": ...,
+    "source": ..., ...}. Exit status 0 says that it has dealt with all of them, also if it did not
+    read them all: they are consumed and deleted. Any other status, or a signal, keeps them: the next
+    run gets them again.
+
+    `--updates -- CMD` gets the entries batch by batch, in a process for each, and prints what memory
+    records are to be, as JSON Lines on standard output (`consolidate schema` has the form of a line).
+    Exit status 0 with no output says that nothing is to change; 75, that it may go better later: the
+    run ends and no entry is blamed. So it does with 126 and 127: CMD can't be run. With any other
+    status, a signal, or a line that is no update the batch has failed.
+
+    `--plugin FILE` gets them batch by batch too. It is a WebAssembly component in a sandbox: no file,
+    no network, no environment, no clock and no randomness, but for what --grant names.
+
+    With these two, the records of memory are changed and the entries of the run consumed by one
+    commit, or neither. A batch that failed is tried in smaller parts, until the entries at fault are
+    found; they are left out, and after --max-attempts runs they go to the quarantine. If nothing at
+    all succeeds, the run fails.
+
+    A crash while it works, or just after it, before its success is on the disk, brings the entries
+    again: CMD and plugins must bear to see an entry twice. SIGINT, SIGTERM and SIGHUP are passed on
+    to CMD, and a second one kills it; a plugin is stopped, and what it was doing has no effect. What
+    is not committed by then stays staged.
     "#);
 }
 

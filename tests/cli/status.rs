@@ -86,6 +86,7 @@ fn document_of_a_status() {
         "state": "stale"
       },
       "oldest_age_seconds": null,
+      "quarantined": 0,
       "unusable": [
         {
           "name": "empty.json",

@@ -3,72 +3,17 @@
 
 use super::patched::{Component, STAGING, trap};
 use super::{POD, open, open_with, payload, payloads, read_all, refused};
+use crate::support::events::{Ear, Seen};
 use crate::support::{TestWorkspace, original_record, set_age};
 use consolidation_host::{ErrorCode, Limits, Runtime};
-use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::fs;
-use std::sync::{Arc, Mutex};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
-
-/// One event: its level and its fields, the message among them.
-#[derive(Clone, Debug)]
-struct Seen {
-    level: Level,
-    fields: BTreeMap<String, String>,
-}
-
-impl Seen {
-    fn field(&self, name: &str) -> &str {
-        self.fields.get(name).map_or("", String::as_str)
-    }
-}
-
-impl Visit for Seen {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.fields.insert(field.name().into(), value.into());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.fields.insert(field.name().into(), format!("{value:?}"));
-    }
-}
-
-/// Keeps the events of the library.
-#[derive(Clone, Default)]
-struct Ear(Arc<Mutex<Vec<Seen>>>);
-
-impl Subscriber for Ear {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("consolidation_host")
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut seen = Seen { level: *event.metadata().level(), fields: BTreeMap::new() };
-        event.record(&mut seen);
-        self.0.lock().expect("nobody panics here").push(seen);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
+use tracing::Level;
 
 /// The warnings and errors of some work on this thread.
 fn warnings(work: impl FnOnce()) -> Vec<Seen> {
-    let ear = Ear::default();
+    let ear = Ear::of("consolidation_host");
     tracing::subscriber::with_default(ear.clone(), work);
-    let mut seen = ear.0.lock().expect("nobody panics here").clone();
+    let mut seen = ear.seen();
     seen.retain(|event| event.level <= Level::WARN);
     seen
 }

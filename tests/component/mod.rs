@@ -3,12 +3,13 @@
 
 #![cfg(unix)]
 
+mod consolidate;
 mod events;
 mod faults;
 mod kept;
 mod lock;
 mod own_process;
-mod patched;
+pub(crate) mod patched;
 mod roots;
 mod runs;
 mod sandbox;

@@ -9,10 +9,11 @@ use std::{env, fs};
 use wasm_encoder::{BlockType, Function, MemArg};
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
-pub(super) use wasm_encoder::Instruction;
+pub(crate) use wasm_encoder::Instruction;
 
-/// The prefixes of the exports of the two interfaces.
+/// The prefixes of the exports of interfaces.
 pub(super) const LOCK: &str = "insomnia:consolidation/lock@0.1.0#";
+pub(crate) const MEMORY: &str = "insomnia:consolidation/memory@0.1.0#";
 pub(super) const STAGING: &str = "insomnia:consolidation/staging@0.1.0#";
 /// Before the name of an export: what the host calls once it has the result.
 pub(super) const AFTER: &str = "cabi_post_";
@@ -27,7 +28,7 @@ const END: u8 = 0x0b;
 
 /// A component that can be patched.
 #[derive(Clone)]
-pub(super) struct Component {
+pub(crate) struct Component {
     bytes: Vec<u8>,
     /// Functions that its main module imports, by interface (without its version) and name.
     imports: HashMap<(String, String), u32>,
@@ -39,7 +40,7 @@ pub(super) struct Component {
 
 impl Component {
     /// The component that the library has built in.
-    pub(super) fn shipped() -> Self {
+    pub(crate) fn shipped() -> Self {
         let bytes = shipped();
         let mut component =
             Component { bytes: Vec::new(), imports: HashMap::new(), exports: HashMap::new(), bodies: vec![] };
@@ -92,7 +93,7 @@ impl Component {
     }
 
     /// With other code for an export.
-    pub(super) fn with(mut self, interface: &str, export: &str, code: &[Instruction<'_>]) -> Self {
+    pub(crate) fn with(mut self, interface: &str, export: &str, code: &[Instruction<'_>]) -> Self {
         let name = format!("{interface}{export}");
         let index = self.exports.get(&name).unwrap_or_else(|| panic!("it exports no {name}"));
         let range = self.bodies[*index as usize].clone();
@@ -114,7 +115,7 @@ impl Component {
     }
 
     /// Its bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
@@ -129,7 +130,7 @@ pub(super) fn shipped() -> Vec<u8> {
 }
 
 /// Code that traps.
-pub(super) fn trap() -> Vec<Instruction<'static>> {
+pub(crate) fn trap() -> Vec<Instruction<'static>> {
     vec![Instruction::Unreachable]
 }
 

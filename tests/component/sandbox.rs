@@ -72,7 +72,8 @@ fn component_imports_nothing_but_files_clocks_randomness_streams_and_processes()
     exports.sort_unstable();
     assert_eq!(
         exports,
-        ["doctor", "lock", "runs", "staging"].map(|name| format!("insomnia:consolidation/{name}@0.1.0"))
+        ["doctor", "lock", "memory", "quarantine", "runs", "staging"]
+            .map(|name| format!("insomnia:consolidation/{name}@0.1.0"))
     );
 }
 

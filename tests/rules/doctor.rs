@@ -210,6 +210,85 @@ fn old_outcome_is_found_and_removed() {
     assert_eq!(workspace.open(&World::new().start(OWN)).past_runs(10).expect("listed").0.len(), 1);
 }
 
+impl TestWorkspace {
+    fn put_note(&self, path: &str, content: impl AsRef<[u8]>) {
+        let file = self.root().join(path);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
+        fs::write(file, content).expect("written");
+    }
+}
+
+#[test]
+fn notes_of_entries_that_are_gone_are_found_and_removed() {
+    let (gone, aside) = (new_entry_id(), new_entry_id());
+    for path in [
+        format!("_staging/.attempts/{}", gone.file_name()),
+        format!("_staging/.attempts/{}", aside.file_name()),
+        format!("_staging/quarantine/{}", gone.reason_name()),
+    ] {
+        let workspace = TestWorkspace::new();
+        let staged = workspace.put_entry();
+        let kept = [
+            format!("_staging/.attempts/{}", staged.file_name()),
+            format!("_staging/quarantine/{}", aside.file_name()),
+            format!("_staging/quarantine/{}", aside.reason_name()),
+        ];
+        for note in kept.iter().chain([&path]) {
+            workspace.put_note(note, "{}");
+        }
+        is_found_and_removed(&workspace, &World::new(), FindingKind::OrphanNote, &path);
+        assert!(!workspace.root().join(&path).exists());
+        for note in kept {
+            assert!(workspace.root().join(&note).exists(), "{note}");
+        }
+    }
+}
+
+#[test]
+fn quarantined_entries_are_no_findings_with_a_reason_and_without() {
+    let workspace = TestWorkspace::new();
+    let (explained, lost) = (new_entry_id(), new_entry_id());
+    workspace.put_note(&format!("_staging/quarantine/{}", explained.file_name()), "whatever it is");
+    workspace.put_note(&format!("_staging/quarantine/{}", explained.reason_name()), "{}");
+    workspace.put_note(&format!("_staging/quarantine/{}", lost.file_name()), "{}");
+    let pod = workspace.open(&World::new().start(OWN));
+    assert_eq!(pod.examine().expect("examined"), []);
+    assert_eq!(pod.mend(&options()).expect("mended"), []);
+    assert_eq!(names(&workspace.staged("quarantine")).len(), 3);
+}
+
+#[test]
+fn notes_that_a_holder_is_at_work_on_are_no_findings() {
+    let workspace = TestWorkspace::new();
+    let world = World::new();
+    let (held, _) = workspace.open(&world.start(OTHER)).acquire(&options()).expect("held");
+    workspace.put_note(&format!("_staging/quarantine/{}", new_entry_id().reason_name()), "{}");
+    workspace.put_note(&format!("_staging/.attempts/{}", new_entry_id().file_name()), "{}");
+    let pod = workspace.open(&world.start(OWN));
+    assert_eq!(pod.examine().expect("examined"), []);
+    held.release_only(None).expect("released");
+    assert_eq!(pod.examine().expect("examined").len(), 2);
+}
+
+#[test]
+fn file_or_link_in_place_of_the_directories_of_notes_is_foreign() {
+    for name in ["_staging/quarantine", "_staging/.attempts"] {
+        for is_link in [false, true] {
+            let workspace = TestWorkspace::with_staging();
+            let outside = workspace.root().join("outside");
+            fs::create_dir(&outside).expect("a directory");
+            fs::write(outside.join(new_entry_id().reason_name()), "mine").expect("written");
+            if is_link {
+                symlink(&outside, workspace.root().join(name)).expect("a link");
+            } else {
+                fs::write(workspace.root().join(name), "mine").expect("written");
+            }
+            is_found_and_left(&workspace, FindingKind::Foreign, name);
+            assert_eq!(names(&outside).len(), 1, "a link was followed");
+        }
+    }
+}
+
 /// One finding, which stays, and says what helps.
 #[track_caller]
 fn is_found_and_left(workspace: &TestWorkspace, kind: FindingKind, path: &str) {
@@ -249,6 +328,12 @@ fn foreign_things_are_found_and_left() {
     for path in [
         "_staging/.owners/README".to_owned(),
         "runs/notes.txt".into(),
+        "_staging/.attempts/README".into(),
+        format!("_staging/.attempts/{}", run.reason_name()),
+        format!("_staging/.attempts/{run}"),
+        "_staging/quarantine/README".into(),
+        "_staging/quarantine/notes.json".into(),
+        format!("_staging/quarantine/{run}.reason.json.bak"),
         "runs/notes.json".into(),
         format!("runs/{}.bak", run.file_name()),
         "runs/.unfinished/README".into(),
@@ -271,6 +356,9 @@ fn directories_and_links_in_place_of_files_of_ours_are_foreign() {
         format!("runs/{}", run.file_name()),
         format!("runs/.unfinished/{}", Progress::Committed.name(run)),
         format!("runs/.unfinished/{}", Progress::Open.name(run)),
+        format!("_staging/.attempts/{}", run.file_name()),
+        format!("_staging/quarantine/{}", run.file_name()),
+        format!("_staging/quarantine/{}", run.reason_name()),
     ] {
         for is_link in [false, true] {
             let workspace = TestWorkspace::new();
@@ -400,4 +488,17 @@ impl TestWorkspace {
         assert!(self.lock_bytes().is_none());
         assert_eq!(self.owners(), [] as [String; 0]);
     }
+}
+
+#[test]
+fn unreadable_outcome_is_found_also_if_no_run_was_ever_under_way() {
+    let workspace = TestWorkspace::with_staging();
+    let run =
+        consolidation_guest::layout::RunId::parse("01890a5d-ac96-774b-bcce-b302099a8057").expect("an id");
+    let runs = workspace.root().join(consolidation_guest::layout::RUNS);
+    std::fs::create_dir(&runs).expect("a directory");
+    std::fs::write(runs.join(run.file_name()), "bad").expect("written");
+    let world = World::new();
+    let found = workspace.open(&world.start(1)).examine().expect("examined");
+    assert!(found.iter().any(|finding| finding.kind == FindingKind::UnreadableOutcome), "{found:?}");
 }

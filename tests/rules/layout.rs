@@ -26,6 +26,9 @@ fn canonical_id_comes_back_as_the_same_text() {
     assert_eq!(id.file_name(), format!("{ID}.json"));
     assert_eq!(id.temporary_name(), format!(".{ID}.tmp"));
     assert_eq!(EntryId::from_file_name(&id.file_name()), Some(id));
+    assert_eq!(EntryId::from_reason_name(&id.reason_name()), Some(id));
+    assert_eq!(EntryId::from_file_name(&id.reason_name()), None, "a reason is no entry");
+    assert_eq!(EntryId::from_reason_name(&id.file_name()), None);
     assert_eq!(id.millis(), 0x0196_f0e1_2b3c);
 }
 

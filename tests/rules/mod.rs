@@ -6,12 +6,18 @@ mod doctor;
 mod durable;
 mod entry;
 mod fs;
+mod gate;
+#[cfg(unix)]
+mod journal;
 mod json;
 mod layout;
 mod liveness;
 mod lock;
 mod lock_faults;
+mod memory;
 mod outcome;
+#[cfg(unix)]
+mod quarantine;
 mod record;
 #[cfg(unix)]
 mod runs;

@@ -550,6 +550,82 @@ fn first_entry_larger_than_the_cap_goes_alone() {
     assert!(large < small);
 }
 
+#[test]
+fn skipped_entries_count_for_no_cap_and_not_as_left() {
+    let workspace = TestWorkspace::with_staging();
+    let bad = new_entry_id();
+    workspace.put(&bad.file_name(), "no entry inside");
+    let ids: Vec<EntryId> = (0..6).map(|_| workspace.put_entry()).collect();
+    let pod = open(&workspace);
+    // In no order, twice, and with one that is not there.
+    let skip = [ids[4], ids[0], new_entry_id(), ids[4], bad];
+    let all = pod.take_snapshot_without(Limits::default(), &skip).expect("a snapshot");
+    assert_eq!((all.ids(), all.left()), (&[ids[1], ids[2], ids[3], ids[5]][..], 0));
+    let capped = Limits { max_entries: Some(2), max_bytes: None };
+    let snapshot = pod.take_snapshot_without(capped, &skip).expect("a snapshot");
+    assert_eq!((snapshot.ids(), snapshot.left()), (&ids[1..3], 2));
+    assert_eq!(snapshot.unusable(), [], "nobody read it");
+    let capped = Limits { max_entries: None, max_bytes: Some(3 * MINIMAL.len() as u64) };
+    let snapshot = pod.take_snapshot_without(capped, &skip).expect("a snapshot");
+    assert_eq!((snapshot.ids(), snapshot.left()), (&ids[1..4], 1));
+    let none = pod.take_snapshot_without(capped, &[&ids[..], &[bad]].concat()).expect("a snapshot");
+    assert_eq!((none.ids().len(), none.left()), (0, 0));
+}
+
+#[test]
+fn kept_entries_leave_the_part_that_was_read_and_nothing_else() {
+    let workspace = TestWorkspace::with_staging();
+    let ids: Vec<EntryId> = (0..8).map(|_| workspace.put_entry()).collect();
+    let mut snapshot = open(&workspace).take_snapshot(Limits::default()).expect("a snapshot");
+    snapshot.keep(&ids);
+    assert_eq!((snapshot.ids(), snapshot.read_ids().len()), (&ids[..], 0), "nothing was read");
+    assert_eq!(snapshot.next_batch(5, u64::MAX).entries.len(), 5);
+    snapshot.keep(&[]);
+    assert_eq!((snapshot.ids(), snapshot.read_ids()), (&ids[..], &ids[..5]));
+    // In no order, twice, one that was not read and one that is not in it.
+    snapshot.keep(&[ids[3], ids[0], ids[6], new_entry_id(), ids[3]]);
+    let read = [ids[1], ids[2], ids[4]];
+    assert_eq!((snapshot.ids(), snapshot.read_ids()), (&[&read, &ids[5..]].concat()[..], &read[..]));
+    snapshot.keep(&[ids[3]]);
+    assert_eq!(snapshot.read_ids(), read, "it is kept already");
+    let (rest, unusable) = read_all(&mut snapshot);
+    assert_eq!((&rest[..], unusable), (&ids[5..], Vec::new()), "it reads on where it was");
+    assert_eq!(snapshot.read_ids(), [&read, &ids[5..]].concat());
+    snapshot.keep(&ids);
+    assert_eq!((snapshot.ids(), snapshot.read_ids()), (&[][..], &[][..]));
+    assert!(snapshot.next_batch(1, 1).done);
+}
+
+#[test]
+fn kept_entries_among_files_that_dropped_out_leave_the_right_rest() {
+    let workspace = TestWorkspace::with_staging();
+    let ids: Vec<EntryId> = (0..6).map(|_| workspace.put_entry()).collect();
+    let mut snapshot = open(&workspace).take_snapshot(Limits::default()).expect("a snapshot");
+    fs::remove_file(workspace.staged(&ids[0].file_name())).expect("removed");
+    workspace.put(&ids[2].file_name(), "bad by now");
+    assert_eq!(snapshot.next_batch(3, u64::MAX).entries.len(), 3);
+    assert_eq!(snapshot.read_ids(), [ids[1], ids[3], ids[4]]);
+    snapshot.keep(&[ids[0], ids[2], ids[3], ids[5]]);
+    assert_eq!((snapshot.ids(), snapshot.read_ids()), (&[ids[1], ids[4], ids[5]][..], &[ids[1], ids[4]][..]));
+}
+
+#[test]
+fn run_consumes_nothing_that_it_keeps() {
+    let workspace = TestWorkspace::with_staging();
+    let ids: Vec<EntryId> = (0..4).map(|_| workspace.put_entry()).collect();
+    let pod = open(&workspace);
+    let (mut held, _) = pod.acquire(&Default::default()).expect("held");
+    let mut snapshot = pod.take_snapshot(Limits::default()).expect("a snapshot");
+    pod.record_snapshot(&mut held, &mut snapshot).expect("recorded");
+    read_all(&mut snapshot);
+    snapshot.keep(&[ids[1]]);
+    pod.record_snapshot(&mut held, &mut snapshot).expect("recorded");
+    let named: Vec<String> = [ids[0], ids[2], ids[3]].iter().map(EntryId::to_string).collect();
+    assert_eq!(workspace.lock_record().consumed_ids, named);
+    assert_eq!(held.release_with_cleanup().expect("released").removed, 3);
+    assert_eq!(pod.entry_ids().expect("listed"), [ids[1]]);
+}
+
 /// What a run with this cap reads, as long as every run gets on.
 fn drained_by_runs(workspace: &TestWorkspace, limits: Limits) -> Vec<EntryId> {
     let pod = open(workspace);

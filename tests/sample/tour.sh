@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job on a sample: entries go in, one consolidation takes them, what came late stays.
+# The main job on a sample: entries go in, a sandboxed plugin turns them into records of memory.
 # Needs nothing but stable Rust. Works in a temporary folder and removes it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,11 +18,16 @@ show() {
   "$@"
 }
 
-show consolidate stage "$here/payloads.jsonl"
+show consolidate stage tests/sample/payloads.jsonl
 show consolidate status
-show consolidate list
-printf '\n(the consolidator stages one more entry while it runs)\n'
-show consolidate run --pod tour -- sh "$here/consolidator.sh" "$CONSOLIDATION_ROOT/memory/notes.md"
-show consolidate status
-show sed -n 1,12p "$CONSOLIDATION_ROOT/memory/notes.md"
-printf '\nThe sample was consolidated; the entry that came late waits for the next run.\n'
+printf '\n(what a run would change, the first lines of it)\n'
+show consolidate run --plugin plugins/digest.wasm --dry-run >"$CONSOLIDATION_ROOT/diff"
+sed -n 1,18p "$CONSOLIDATION_ROOT/diff"
+show consolidate run --plugin plugins/digest.wasm
+show consolidate memory
+record=$(consolidate memory | sed -n 's/ .*//; /^discussion/p' | head -n 1)
+show cat "$CONSOLIDATION_ROOT/memory/$record.md"
+printf '\n(the same once more: nothing new, no byte changes)\n'
+consolidate stage tests/sample/payloads.jsonl >"$CONSOLIDATION_ROOT/ids"
+show consolidate run --plugin plugins/digest.wasm
+show consolidate log

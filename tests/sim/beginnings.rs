@@ -39,7 +39,7 @@ pub(super) fn alone(
 }
 
 /// The same, where nothing can go wrong.
-fn surely(
+pub(super) fn surely(
     state: State,
     director: impl Director + 'static,
     namespace: u32,
@@ -106,7 +106,7 @@ pub(super) const BEGINNINGS: [Beginning; 13] = [
     SEALED,
 ];
 
-fn entries(mut state: State) -> State {
+pub(super) fn entries(mut state: State) -> State {
     state.disk.put_odd(LOOKS_LIKE_AN_ENTRY, Kind::Symlink);
     let mut state = surely(state, Calm, HERE, |process| {
         stage(process, 3, 10, Durability::Full).expect("a disk that works");
@@ -125,7 +125,7 @@ fn dead_owner(state: State, namespace: u32, before: fn(&Call<'_>) -> bool) -> St
     })
 }
 
-fn after_a_lease(mut state: State) -> State {
+pub(super) fn after_a_lease(mut state: State) -> State {
     state.pass_seconds(LEASE + 1);
     state
 }

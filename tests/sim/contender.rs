@@ -5,8 +5,11 @@ use super::beginnings::LOOKS_LIKE_AN_ENTRY;
 use super::world::{Process, SimDir, SimSystem, State};
 use consolidation_guest::durable::Durability;
 use consolidation_guest::error::{Error, ErrorCode};
-use consolidation_guest::layout::{EntryId, Token};
+use consolidation_guest::fs::{Content, Dir, FsError, FsErrorKind, read_file};
+use consolidation_guest::layout::{BEFORE_PATH, EntryId, MEMORY, RecordName, Token};
 use consolidation_guest::lock::{AcquireOptions, Held, ReleaseReport};
+use consolidation_guest::memory::Change;
+use consolidation_guest::memory::format::MAX_RECORD_BYTES;
 use consolidation_guest::staging::Limits;
 use consolidation_guest::workspace::Workspace;
 
@@ -30,7 +33,16 @@ pub(super) struct How {
     pub(super) durability: Durability,
     /// The entries are deleted in calls of so many; 0: in the release.
     pub(super) chunk: u32,
+    /// Which of [`RECORDS`] it changes.
+    pub(super) changes: [bool; RECORDS.len()],
+    /// Instead of all this it undoes the last run that changed records.
+    pub(super) undoes: bool,
+    /// What fails is tried once more under the same lock, by a consolidator that reads everything again.
+    pub(super) goes_on: bool,
 }
+
+/// The records that runs change: two of one kind and one of another.
+pub(super) const RECORDS: [(&str, &str); 3] = [("fact", "a"), ("fact", "b"), ("rule", "c")];
 
 /// How a run went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +140,11 @@ fn under_lock(
         abandon(process, token);
         Ok(Ran::Dropped)
     };
+    if how.undoes {
+        let undone = process.instance(|| undo(process, rules, held, token, how));
+        over();
+        return undone.unwrap_or_else(dropped);
+    }
     let Some(consumed) = process.instance(|| consolidator(process, rules, &mut held, token, how)) else {
         over();
         return dropped();
@@ -151,6 +168,16 @@ fn under_lock(
                     }
                 }
             }
+            if how.goes_on {
+                match (held.clean_up(u32::MAX), proposal(process, how.changes)) {
+                    (Ok(report), _) => failed.extend(failed_in(report)),
+                    // If it is too late for other changes, the earlier ones are in force.
+                    (Err(error), Ok(changes)) if error.code != ErrorCode::LockLost => {
+                        let _ = give(process, &mut held, changes);
+                    }
+                    _ => {}
+                }
+            }
             held.release_with_cleanup()
         }
         Ok(None) => held.release_only(Some("it fails")),
@@ -170,6 +197,62 @@ fn under_lock(
         (Ok(None), Ok(_)) => Ok(Ran::Kept),
         (Ok(_), Err(error)) | (Err(error), _) => Err(error),
     }
+}
+
+/// Gives changes to the run.
+fn give(process: &Process, held: &mut Lock, changes: Vec<Change>) -> Result<(), Error> {
+    held.take_changes(changes.clone())?;
+    process.with(|state| state.ledger.records.proposes(process.id(), &changes));
+    Ok(())
+}
+
+/// Undoes the last run that has changed records.
+fn undo(process: &Process, rules: &Rules, mut held: Lock, token: Token, how: &How) -> Result<Ran, Error> {
+    let Some(run) = process.with(|state| state.ledger.records.last_run()) else {
+        return held.release_only(None).map(|_| Ran::Kept);
+    };
+    match held.undo(run) {
+        Ok(_) => {
+            held.release_with_cleanup()?;
+            process.with(|state| {
+                let State { ledger, disk, .. } = state;
+                ledger.run_ended(process.id(), &[], &[], disk);
+            });
+            Ok(Ran::Consolidated(0))
+        }
+        Err(error) => {
+            if how.goes_on && consolidator(process, rules, &mut held, token, how).is_ok() {
+                held.release_with_cleanup()?;
+            } else {
+                let _ = held.release_only(Some(&error.message));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What a consolidator would make of the records, each of which it has read.
+fn proposal(process: &Process, which: [bool; RECORDS.len()]) -> Result<Vec<Change>, Error> {
+    let mut changes = Vec::new();
+    for ((kind, slug), _) in RECORDS.into_iter().zip(which).filter(|(_, is_changed)| *is_changed) {
+        let name = RecordName::parse(kind, slug).expect("a name");
+        let path = name.path();
+        let read = || {
+            let dir = process.root().open_dir(MEMORY)?.open_dir(kind)?;
+            match read_file(&dir, &name.file_name(), MAX_RECORD_BYTES)? {
+                Content::Whole(content) => Ok(content),
+                Content::TooLarge(_) | Content::NotAFile(_) => Err(FsError::new(FsErrorKind::Io)),
+            }
+        };
+        let before = match read() {
+            Ok(content) => String::from_utf8(content).ok(),
+            Err(error) if error.kind == FsErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io("read", path, &error)),
+        };
+        let after = process.with(|state| Some(state.ledger.records.new_text(&path)));
+        changes.push(Change { name, before, after });
+    }
+    Ok(changes)
 }
 
 /// Reads the entries and deals with them; none: it fails at that.
@@ -194,6 +277,7 @@ fn consolidator(
             break;
         }
     }
+    let changes = proposal(process, how.changes)?;
     process.work(how.work_ms);
     for _ in 0..how.renewals {
         let begun = process.with(|state| state.disk.stamp(state.clock));
@@ -206,6 +290,9 @@ fn consolidator(
     }
     process.with(|state| state.ledger.dealt_with(process.id(), snapshot.read_ids()));
     rules.record_snapshot(held, &mut snapshot)?;
+    if !changes.is_empty() {
+        give(process, held, changes)?;
+    }
     Ok(Some(snapshot.read_ids().to_vec()))
 }
 
@@ -224,9 +311,12 @@ pub(super) fn abandon(process: &Process, token: Token) {
 pub(super) fn newcomer(process: &Process, patience_seconds: u32) {
     let mut waited = 0;
     let pause = (patience_seconds / 7).max(1);
+    // It changes all records, if anybody has: of what it reads it makes something new.
+    let changes = [process.with(|state| state.ledger.records.in_use()); RECORDS.len()];
+    let how = How { changes, ..How::default() };
     let wrong = |why: String| process.with(|state| state.ledger.violated(why));
     loop {
-        match consolidate(process, &How::default()) {
+        match consolidate(process, &how) {
             Ok(Ran::Consolidated(_)) => break,
             Ok(ran) => return wrong(format!("a newcomer's run is {ran:?}")),
             Err(error) if error.code == ErrorCode::InUse && waited < patience_seconds => {
@@ -262,6 +352,10 @@ pub(super) fn newcomer(process: &Process, patience_seconds: u32) {
 }
 
 fn may_stay(path: &str) -> bool {
+    // What is in there is looked at elsewhere.
+    if [MEMORY, BEFORE_PATH].iter().any(|dir| path.starts_with(&format!("{dir}/"))) {
+        return true;
+    }
     match path.strip_prefix("runs/") {
         Some(name) => matches!(name, "" | ".unfinished/") || EntryId::from_file_name(name).is_some(),
         None => matches!(path, "_staging/" | "_staging/.owners/" | LOOKS_LIKE_AN_ENTRY),

@@ -404,6 +404,17 @@ impl Disk {
         ino.is_some_and(|ino| matches!(&self.nodes[ino], Node::File(file) if !file.dirty))
     }
 
+    /// Does a file that is renamed or removed have this name again if the power is lost?
+    pub(super) fn comes_back(&self, path: &str) -> bool {
+        let mut names = path.split('/');
+        names
+            .try_fold(ROOT, |dir, name| match &self.nodes[dir] {
+                Node::Dir(dir) => dir.durable.get(name).copied(),
+                _ => None,
+            })
+            .is_some()
+    }
+
     /// When the content of a file changed last.
     pub(super) fn modified(&self, path: &str) -> Option<Time> {
         match &self.nodes[self.at(path)?] {

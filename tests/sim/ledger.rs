@@ -12,9 +12,11 @@
 //!   removed, and with full durability not before the commit is on the platter;
 //! - at most once after the commit: no entry is committed by two runs, and none is handed out after it was
 //!   committed; also after a power loss, if its run was durable and has reported success;
-//! - the outcome of a committed run says so at the end.
+//! - the outcome of a committed run says so at the end;
+//! - and what [`super::records`] says of memory records.
 
 use super::disk::Disk;
+use super::records::Records;
 use super::schedule::{Fate, Op};
 use consolidation_guest::entry;
 use consolidation_guest::fs::{FsErrorKind, Time};
@@ -55,6 +57,8 @@ pub(super) struct Counts {
     pub(super) staged: usize,
     pub(super) commits: usize,
     pub(super) consumed: usize,
+    pub(super) changed: usize,
+    pub(super) undone: usize,
     pub(super) kills: usize,
     pub(super) traps: usize,
     pub(super) faults: usize,
@@ -74,6 +78,8 @@ impl Counts {
         self.staged += other.staged;
         self.commits += other.commits;
         self.consumed += other.consumed;
+        self.changed += other.changed;
+        self.undone += other.undone;
         self.kills += other.kills;
         self.traps += other.traps;
         self.faults += other.faults;
@@ -112,6 +118,7 @@ pub(super) struct Ledger {
     /// The file system has said of something that it is not there, and it was.
     pub(super) lied_to: bool,
     payloads: u64,
+    pub(super) records: Records,
     /// Where there are processes, or were.
     namespaces: BTreeSet<u32>,
     pub(super) counts: Counts,
@@ -189,8 +196,18 @@ impl Ledger {
         self.careless = true;
     }
 
+    /// Something about records may be wrong. One who is lied to can't know what to do with them.
+    fn found(&mut self, checked: Result<(), String>) {
+        if let Err(why) = checked
+            && !self.lied_to
+        {
+            self.violated(why);
+        }
+    }
+
     /// A name is there, or its file has changed.
     pub(super) fn appeared(&mut self, path: &str, content: Option<&[u8]>) {
+        self.found(self.records.appeared(path, content));
         let Some(id) = entry_at(path) else { return };
         let content = content.unwrap_or_default();
         if !self.contents.contains(content) {
@@ -214,6 +231,7 @@ impl Ledger {
 
     /// A name is gone.
     pub(super) fn vanished(&mut self, path: &str, disk: &Disk) {
+        self.found(self.records.vanished(path, disk));
         let Some(id) = entry_at(path) else { return };
         let Some(run) = self.committed.get(&id).copied() else {
             // A commit without durability may have come back with the power.
@@ -228,6 +246,8 @@ impl Ledger {
         if !durable && !self.careless && !self.no_dir_sync {
             self.violated(format!("{path} is removed before the commit of run {run} is durable"));
         }
+        let durable = !self.careless && !self.no_dir_sync;
+        self.found(self.records.check_made(run, durable, disk));
     }
 
     /// A process has renamed a file among the unfinished runs.
@@ -243,10 +263,17 @@ impl Ledger {
                     self.violated(format!("run {run} is committed after it was sealed"));
                 }
                 let outcome = disk.content(path).map(Outcome::parse);
-                let Some(Ok(Outcome { outcome: Ending::Consolidated, entry_ids, .. })) = outcome else {
+                let Some(Ok(outcome @ Outcome { outcome: Ending::Consolidated | Ending::Undone, .. })) =
+                    outcome
+                else {
                     self.violated(format!("run {run} is committed with {outcome:?}"));
                     return;
                 };
+                self.counts.changed += usize::from(!outcome.changes.is_empty());
+                self.counts.undone += usize::from(outcome.outcome == Ending::Undone);
+                let checked = self.records.committed(run, by, &outcome, disk);
+                self.found(checked);
+                let Outcome { entry_ids, .. } = outcome;
                 for id in entry_ids {
                     if !self.dealt_with.get(&by).is_some_and(|ids| ids.contains(&id)) {
                         self.violated(format!(
@@ -332,7 +359,7 @@ impl Ledger {
     /// A process is dead.
     pub(super) fn died(&mut self, process: usize) {
         self.holds.retain(|hold| hold.process != process);
-        self.dealt_with.remove(&process);
+        self.run_failed(process);
     }
 
     /// The consolidator of this process is given an entry.
@@ -397,15 +424,20 @@ impl Ledger {
         if !self.careless && !self.no_dir_sync {
             self.reported.extend(consumed);
         }
+        let durable = !self.careless && !self.no_dir_sync;
+        let checked = self.records.run_ended(process, durable, disk);
+        self.found(checked);
     }
 
     /// The run of this process has ended without a report.
     pub(super) fn run_failed(&mut self, process: usize) {
         self.dealt_with.remove(&process);
+        self.records.over(process);
     }
 
     /// Looks at the whole disk.
     pub(super) fn check(&mut self, disk: &Disk) {
+        self.check_records(false, disk);
         let paths = disk.paths();
         let files = paths.iter().filter(|path| disk.content(path).is_some());
         let present: BTreeSet<EntryId> = files.filter_map(|path| entry_at(path)).collect();
@@ -422,9 +454,18 @@ impl Ledger {
         }
     }
 
+    fn check_records(&mut self, quiet: bool, disk: &Disk) {
+        if let Err(why) = self.records.check(quiet, self.lied_to, disk) {
+            self.violated(why);
+        }
+    }
+
     /// As [`Self::check`], after the power has failed.
     pub(super) fn check_after_power_loss(&mut self, disk: &Disk) {
         self.torn |= self.careless || self.no_dir_sync;
+        let runs: BTreeSet<RunId> = outcomes_on(disk).into_iter().map(|(run, _)| run).collect();
+        let checked = self.records.after_power_loss(self.torn, &runs, disk);
+        self.found(checked);
         // What was staged without durability was given no promise.
         self.staged.retain(|_, (_, durable)| *durable);
         if self.no_dir_sync {
@@ -445,6 +486,7 @@ impl Ledger {
 
     /// At the end, when everybody is gone and a newcomer has consumed what there was.
     pub(super) fn check_all_consumed(&mut self, disk: &Disk) {
+        self.check_records(true, disk);
         if let Some(id) = self.staged.keys().find(|id| !self.consumed.contains(id)) {
             let why = format!("{id} was staged and never handed out");
             self.violated(why);
@@ -465,9 +507,9 @@ fn outcome_path(run: RunId) -> String {
     format!("{RUNS}/{}", run.file_name())
 }
 
-/// The entries of the committed runs on a disk.
-fn committed_on(disk: &Disk) -> BTreeMap<EntryId, RunId> {
-    let mut committed = BTreeMap::new();
+/// The committed runs on a disk.
+fn outcomes_on(disk: &Disk) -> Vec<(RunId, Outcome)> {
+    let mut committed = Vec::new();
     for path in disk.paths() {
         let unfinished = path.strip_prefix(UNFINISHED_PATH).and_then(|name| name.strip_prefix('/'));
         let run = match unfinished.and_then(Progress::parse) {
@@ -477,10 +519,16 @@ fn committed_on(disk: &Disk) -> BTreeMap<EntryId, RunId> {
         };
         let outcome = disk.content(&path).and_then(|content| Outcome::parse(content).ok());
         if let (Some(run), Some(outcome)) = (run, outcome)
-            && outcome.outcome == Ending::Consolidated
+            && matches!(outcome.outcome, Ending::Consolidated | Ending::Undone)
         {
-            committed.extend(outcome.entry_ids.into_iter().map(|id| (id, run)));
+            committed.push((run, outcome));
         }
     }
     committed
+}
+
+/// The entries of the committed runs on a disk.
+fn committed_on(disk: &Disk) -> BTreeMap<EntryId, RunId> {
+    let of = |(run, outcome): (RunId, Outcome)| outcome.entry_ids.into_iter().map(move |id| (id, run));
+    outcomes_on(disk).into_iter().flat_map(of).collect()
 }

@@ -25,6 +25,7 @@
 //! - [`preempt`]: two contenders and all ways to change the turn once or twice;
 //! - [`late`]: a holder that is stopped for longer than its lease, at each of its steps, and goes on at each
 //!   step of its successor;
+//! - [`memory`]: the same for runs that change memory records, and for those that undo them;
 //! - [`random`]: schedules of a seed, with everything at once;
 //! - [`wrong`]: file systems, protocols and pods that are wrong, which have to be found wrong.
 //!
@@ -51,10 +52,12 @@ mod disk;
 mod itself;
 mod late;
 mod ledger;
+mod memory;
 mod naive;
 mod points;
 mod preempt;
 mod random;
+mod records;
 mod schedule;
 mod world;
 mod wrong;

@@ -70,12 +70,25 @@ fn fates(op: Op, number: usize, kinds: usize) -> Vec<Fate> {
     fates
 }
 
-/// How many states of the disk a power loss at one point is tried with.
-const POWER_LOSSES: usize = 24;
-const POWER_LOSSES_IN_FULL: usize = 400;
+/// How much is tried at each point, if not everything is.
+#[derive(Clone, Copy)]
+pub(super) struct Effort {
+    /// Failures of so many kinds.
+    pub(super) kinds: usize,
+    /// So many states of the disk after a power loss.
+    pub(super) losses: usize,
+}
+
+const USUAL: Effort = Effort { kinds: 3, losses: 24 };
+const FULL: Effort = Effort { kinds: FAILURES.len(), losses: 400 };
 
 /// Does a newcomer get through?
-fn recovers(name: &str, state: &State, namespace: u32, patience_seconds: u32) -> Result<(), String> {
+pub(super) fn recovers(
+    name: &str,
+    state: &State,
+    namespace: u32,
+    patience_seconds: u32,
+) -> Result<(), String> {
     alone(state.clone(), Calm, namespace, |process| newcomer(process, patience_seconds))
         .map(drop)
         .map_err(|failure| format!("{name}: then a newcomer of namespace {namespace}: {failure}"))
@@ -87,7 +100,7 @@ pub(super) fn every_point(
     quirks: Quirks,
     begin: Begin,
     operation: Operation,
-    kinds: usize,
+    effort: Effort,
 ) -> Result<usize, String> {
     let begun = begin(State::new(quirks, 1));
     let act = |process: &Process| {
@@ -109,7 +122,7 @@ pub(super) fn every_point(
     };
     let mut points = 0;
     for (number, op) in ops.iter().enumerate() {
-        for fate in fates(*op, number, kinds) {
+        for fate in fates(*op, number, effort.kinds) {
             points += 1;
             let (mut state, name) = with(number, fate)?;
             // A file system that lies about what is there is believed.
@@ -127,7 +140,7 @@ pub(super) fn every_point(
             (whole.clone(), format!("{name}: the end"))
         };
         let lose = |pick: &mut dyn FnMut(usize) -> usize| killed.clone().lose_power(pick);
-        let losses = if in_full() { POWER_LOSSES_IN_FULL } else { POWER_LOSSES };
+        let losses = if in_full() { FULL.losses } else { effort.losses };
         let mut choices = Choices::at_most(losses, Random::new(number as u64), lose);
         while let Some(mut pick) = choices.next() {
             points += 1;
@@ -143,15 +156,27 @@ pub(super) fn every_point(
     Ok(points)
 }
 
-const WITH_LINKS: [(&str, Quirks); 1] = [("with links", Quirks::NONE)];
+pub(super) const WITH_LINKS: [(&str, Quirks); 1] = [("with links", Quirks::NONE)];
 
 fn every_point_of(what: &str, operation: Operation, quirks: &[(&str, Quirks)], from: &[Beginning]) {
+    every_point_of_with(USUAL, what, operation, quirks, from);
+}
+
+/// With another effort than the usual one.
+pub(super) fn every_point_of_with(
+    effort: Effort,
+    what: &str,
+    operation: Operation,
+    quirks: &[(&str, Quirks)],
+    from: &[Beginning],
+) {
     let mut points = 0;
     for (on, quirks) in quirks {
         for (beginning, begin) in from {
             let name = format!("{what}, from {beginning}, {on}");
-            let kinds = if in_full() || *beginning == ENTRIES.0 { FAILURES.len() } else { 3 };
-            match every_point(&name, *quirks, *begin, operation, kinds) {
+            let all = in_full() || (effort.kinds > 1 && *beginning == ENTRIES.0);
+            let effort = Effort { kinds: if all { FULL.kinds } else { effort.kinds }, ..effort };
+            match every_point(&name, *quirks, *begin, operation, effort) {
                 Ok(these) => points += these,
                 Err(failure) => panic!("{failure}"),
             }

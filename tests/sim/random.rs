@@ -3,7 +3,7 @@
 //! longer than their lease.
 
 use super::beginnings::{ELSEWHERE, FAR, HERE, LEASE, alone};
-use super::contender::{How, abandon, consolidate, newcomer, stage};
+use super::contender::{How, RECORDS, abandon, consolidate, newcomer, stage};
 use super::disk::Quirks;
 use super::ledger::Counts;
 use super::number;
@@ -30,6 +30,7 @@ fn round(process: &Process, durability: Durability) {
         }
         3..7 => {
             let caps = [None, None, Some(1), Some(2)];
+            let changes = [process.draw(2) == 0; RECORDS.len()];
             let how = How {
                 lease_seconds,
                 limits: Limits { max_entries: caps[process.draw(4)], max_bytes: None },
@@ -40,6 +41,9 @@ fn round(process: &Process, durability: Durability) {
                 drops: process.draw(8) == 0,
                 durability,
                 chunk: [0, 0, 1, 2][process.draw(4)],
+                changes: changes.map(|is_changed| is_changed && process.draw(2) == 0),
+                undoes: changes[0] && process.draw(5) == 0,
+                goes_on: process.draw(3) == 0,
             };
             let _ = consolidate(process, &how);
         }
@@ -150,10 +154,12 @@ fn known_schedules() {
     let counts = schedules(1, 2_000);
     println!("{counts:?}");
     let Counts { steps: _, acquired, refused, took_over, late_owners, lock_lost, .. } = counts;
-    let Counts { staged, commits, consumed, kills, traps, faults, pauses, power_losses, .. } = counts;
-    let seldom = [late_owners, lock_lost, power_losses];
+    let Counts { staged, commits, consumed, changed, kills, traps, faults, pauses, .. } = counts;
+    let Counts { undone, power_losses, .. } = counts;
+    let seldom = [late_owners, lock_lost, power_losses, undone];
     assert!(seldom.iter().all(|count| *count >= 20), "{counts:?}");
-    let often = [acquired, refused, took_over, staged, commits, consumed, kills, traps, faults, pauses];
+    let often =
+        [acquired, refused, took_over, staged, commits, consumed, changed, kills, traps, faults, pauses];
     assert!(often.iter().all(|count| *count >= 1_000), "{counts:?}");
 }
 

@@ -59,7 +59,8 @@ pub(super) enum Fate {
     Refuse(FsErrorKind),
     /// It is done and reports failure: the answer is lost.
     After(FsErrorKind),
-    /// A read or a write is done for so many bytes only. A listing fails after so many names.
+    /// A read or a write is done for so many bytes only. A listing fails after so many names. Something is
+    /// synchronised or, if it is 0, not: the program leaves that out.
     Short(usize),
     /// The process is killed before it.
     Kill,

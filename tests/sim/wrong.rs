@@ -6,7 +6,7 @@ use super::contender::{How, consolidate, newcomer, stage};
 use super::disk::Quirks;
 use super::ledger::Counts;
 use super::naive::{create_only, original, rename_aside_then_link, unlink_then_create};
-use super::points::{every_point, run_whole};
+use super::points::{Effort, every_point, run_whole};
 use super::preempt::{Contend, Then, all, briefly_beside_others, without_reuse};
 use super::random::schedule;
 use super::schedule::Calm;
@@ -18,6 +18,8 @@ use consolidation_guest::error::Error;
 use consolidation_guest::fs::{Dir, FsResult};
 use consolidation_guest::layout::{EntryId, STAGING};
 use consolidation_guest::lock::AcquireOptions;
+
+const LITTLE: Effort = Effort { kinds: 1, losses: 24 };
 
 /// Was it found wrong, and for this reason?
 #[track_caller]
@@ -92,10 +94,10 @@ fn a_disk_that_does_not_synchronise_loses_entries() {
         state.ledger.careless();
         state
     };
-    assert_found(every_point("stage", file_sync, careless, stage_one, 1), "is half");
-    assert_found(every_point("stage", dir_sync, careless, stage_one, 1), "was staged and is lost");
+    assert_found(every_point("stage", file_sync, careless, stage_one, LITTLE), "is half");
+    assert_found(every_point("stage", dir_sync, careless, stage_one, LITTLE), "was staged and is lost");
     for lies in [file_sync, dir_sync] {
-        assert_found(every_point("a run", lies, ENTRIES.1, run_whole, 1), "before the commit");
+        assert_found(every_point("a run", lies, ENTRIES.1, run_whole, LITTLE), "before the commit");
     }
 }
 
@@ -155,9 +157,9 @@ fn stage_that_leaves_out_a_step_loses_entries() {
         })
     };
     let nothing = NOTHING.1;
-    assert_found(every_point("in place", Quirks::NONE, nothing, in_place, 1), "is half");
-    assert_found(every_point("without data", Quirks::NONE, nothing, without_data, 1), "is half");
-    assert_found(every_point("without names", Quirks::NONE, nothing, without_names, 1), "is lost");
+    assert_found(every_point("in place", Quirks::NONE, nothing, in_place, LITTLE), "is half");
+    assert_found(every_point("without data", Quirks::NONE, nothing, without_data, LITTLE), "is half");
+    assert_found(every_point("without names", Quirks::NONE, nothing, without_names, LITTLE), "is lost");
 }
 
 #[test]
@@ -171,6 +173,6 @@ fn a_release_that_deletes_what_it_did_not_commit_is_noticed() {
         let deleted = root.open_dir(STAGING).and_then(|staging| staging.unlink(&ids[0].file_name()));
         deleted.map_err(|error| Error::io("delete", STAGING, &error))
     };
-    let found = every_point("deletes", Quirks::NONE, ENTRIES.1, deletes, 1);
+    let found = every_point("deletes", Quirks::NONE, ENTRIES.1, deletes, LITTLE);
     assert_found(found, "no run that consumed it is committed");
 }

@@ -1,8 +1,10 @@
 //! What the tests share: temporary workspaces, files as other programs write them, a world of
 //! processes ([`system`]) and a directory that fails on demand ([`faulty`]).
 
+pub(crate) mod events;
 pub(crate) mod faulty;
 pub(crate) mod original;
+pub(crate) mod plugin;
 pub(crate) mod system;
 
 use consolidation_guest::layout::{EntryId, LOCK, OWNERS, STAGING};

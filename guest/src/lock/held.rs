@@ -9,8 +9,13 @@ use super::{Held, ReleaseReport, besides, unlink_lock};
 use crate::durable::{Durability, replace, sync_names};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind};
-use crate::layout::{EntryId, FlagName, LOCK, LOCK_PATH, STAGING, Token, clip, owners_path};
+use crate::journal::changed_records;
+use crate::layout::{
+    EntryId, FlagName, LOCK, LOCK_PATH, RunId, STAGING, Token, UNFINISHED_PATH, clip, owners_path, runs_path,
+};
+use crate::memory::Change;
 use crate::outcome::{Ending, Outcome};
+use crate::quarantine;
 use crate::record::LockRecord;
 use crate::runs::{Committed, Deleted, Recovered, delete_entries};
 use crate::staging::{Snapshot, old_temporaries};
@@ -63,11 +68,62 @@ impl<D: Dir, S: System> Held<D, S> {
 
     /// The entries of a committed run are consumed: they can't be exchanged for others.
     fn check_uncommitted(&self) -> Result<()> {
-        if self.committed {
+        // A try that failed may have committed it all the same, and then it is committed with what it had.
+        let is_committed = |run| self.tried && self.runs.is_decided(run);
+        if self.committed || self.run.is_some_and(is_committed) {
             let message = "the run is committed; delete its entries before others are recorded";
             return Err(Error::new(ErrorCode::InvalidInput, message));
         }
         Ok(())
+    }
+
+    /// Makes changes part of the run that is under way.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the run is committed already.
+    pub fn take_changes(&mut self, changes: Vec<Change>) -> Result<()> {
+        self.check_uncommitted()?;
+        self.changes = changes;
+        Ok(())
+    }
+
+    /// Puts the records that a run changed back to what they were before it, as a run of its own.
+    ///
+    /// # Errors
+    /// `Conflict` if one of them was changed since, `NotFound` if the run, or what they were, is not known any
+    /// more, `InvalidInput` if it has changed none: nothing is changed then. `LockLost`; I/O errors.
+    pub fn undo(&mut self, run: RunId) -> Result<RunId> {
+        self.check_uncommitted()?;
+        if self.run.is_some() || !self.changes.is_empty() {
+            let message = "a run is under way under this lock; end it before another one is undone";
+            return Err(Error::new(ErrorCode::InvalidInput, message));
+        }
+        self.still_ours()?;
+        let path = runs_path(&run.file_name());
+        let outcome = match self.runs.ended(run)? {
+            Some(outcome) => outcome,
+            None => {
+                let message = format!("there is no outcome {path}; `log` shows the runs that are known");
+                return Err(Error::new(ErrorCode::NotFound, message).at(path));
+            }
+        };
+        if outcome.changes.is_empty() {
+            let message = format!("run {run} has changed no record, so there is nothing to undo");
+            return Err(Error::new(ErrorCode::InvalidInput, message).at(path));
+        }
+        self.changes = self.runs.undo_of(run)?;
+        let undo = fleeting_id(&self.system);
+        (self.run, self.undoes) = (Some(undo), Some(run));
+        let done = self.commit().and_then(|()| self.apply());
+        if let Err(error) = done {
+            // If it may be committed it is still the run under this lock, and the release goes on with it.
+            if self.check_uncommitted().is_ok() {
+                (self.run, self.undoes, self.tried, self.changes) = (None, None, false, Vec::new());
+            }
+            return Err(error);
+        }
+        self.end_run()?;
+        Ok(undo)
     }
 
     /// Names the process group of the command that works for this owner and rewrites the lock.
@@ -120,13 +176,14 @@ impl<D: Dir, S: System> Held<D, S> {
         touch(&flag, size).map_err(failed(path))
     }
 
-    /// Removes what killed writers left, and old outcomes.
+    /// Removes what killed writers left, notes of entries that are gone, and old outcomes.
     pub(crate) fn sweep(&self) -> Result<()> {
         let now = self.system.now();
         for name in old_temporaries(&self.staging, now)? {
             // What can't be removed is found again.
             let _ = self.staging.unlink(&name);
         }
+        quarantine::sweep(&self.staging, now);
         self.runs.remove_old(now);
         Ok(())
     }
@@ -144,7 +201,7 @@ impl<D: Dir, S: System> Held<D, S> {
     /// the same, the next owner deletes the entries. An I/O error of removing the lock itself: the
     /// entries are deleted.
     pub fn release_with_cleanup(mut self) -> Result<ReleaseReport> {
-        if self.consumed.is_empty() && !self.committed {
+        if self.consumed.is_empty() && self.changes.is_empty() && !self.committed {
             // A run that has ended under this lock stays ended, whatever became of the lock since.
             if self.ended && carries(&self.staging, self.flag.token)? != Carried::Ours {
                 lower(&self.owners, &self.flag)?;
@@ -184,11 +241,12 @@ impl<D: Dir, S: System> Held<D, S> {
     /// [`ErrorCode::LockLost`]: the run is not committed, and nothing was deleted. An I/O error of the
     /// commit: nothing was deleted.
     pub fn clean_up(&mut self, max_entries: u32) -> Result<ReleaseReport> {
-        if self.consumed.is_empty() && !self.committed {
+        if self.consumed.is_empty() && self.changes.is_empty() && !self.committed {
             self.still_ours()?;
             return Ok(ReleaseReport::default());
         }
         self.commit()?;
+        self.apply()?;
         let most = usize::try_from(max_entries).unwrap_or(usize::MAX).min(self.consumed.len());
         let rest = self.consumed.split_off(most);
         let batch = std::mem::replace(&mut self.consumed, rest);
@@ -199,22 +257,48 @@ impl<D: Dir, S: System> Held<D, S> {
             self.end_run()?;
         }
         let Deleted { removed, missing, failed } = std::mem::take(&mut self.unreported);
-        Ok(ReleaseReport { removed, missing, failed, left: self.consumed.len() as u64, lost: false })
+        let left = self.consumed.len() as u64;
+        Ok(ReleaseReport { removed, missing, failed, left, lost: false, note: self.kept.take() })
     }
 
-    /// From here on the entries are consumed, whatever happens.
+    /// From here on the entries are consumed and the changes count, whatever happens.
     fn commit(&mut self) -> Result<()> {
-        let Some(run) = self.run.filter(|_| !self.committed) else { return Ok(()) };
+        if self.committed {
+            return Ok(());
+        }
+        let run = match self.run {
+            Some(run) => run,
+            // Changes without entries.
+            None if !self.changes.is_empty() => *self.run.insert(fleeting_id(&self.system)),
+            None => return Ok(()),
+        };
         if self.sealed {
             return Err(lost(owner_on_disk(&self.staging)));
         }
-        let owner = self.record.owner();
-        let ended_at = self.system.now();
-        let outcome = Outcome::new(run, Ending::Consolidated, owner, ended_at, self.consumed.clone());
+        if let Some(unfinished) =
+            self.recovered.iter().find(|recovered| recovered.unapplied).filter(|_| !self.changes.is_empty())
+        {
+            // Its new contents would be written over what this run makes of the same records.
+            let message = format!(
+                "an earlier run could not be ended, so this one can't change memory: {}",
+                unfinished.note.as_deref().unwrap_or_default()
+            );
+            return Err(Error::new(ErrorCode::Io, message).at(UNFINISHED_PATH));
+        }
+        let (ending, ids) = match self.undoes {
+            Some(_) => (Ending::Undone, Vec::new()),
+            None => (Ending::Consolidated, self.consumed.clone()),
+        };
+        let mut outcome = Outcome::new(run, ending, self.record.owner(), self.system.now(), ids);
+        outcome.undoes = self.undoes.map(|undone| undone.to_string());
+        outcome.changes = changed_records(&self.changes);
         let again = std::mem::replace(&mut self.tried, true);
-        match self.runs.commit(run, &outcome, self.durability, again, || self.still_ours())? {
+        let changes = &self.changes;
+        match self.runs.commit(run, &outcome, changes, self.durability, again, || self.still_ours())? {
             Committed::Done => {
                 self.committed = true;
+                self.changed = outcome.changes;
+                self.changes = Vec::new();
                 Ok(())
             }
             Committed::Sealed => {
@@ -222,6 +306,15 @@ impl<D: Dir, S: System> Held<D, S> {
                 Err(lost(owner_on_disk(&self.staging)))
             }
         }
+    }
+
+    /// Makes the changes of a run that is committed.
+    fn apply(&mut self) -> Result<()> {
+        if let Some(run) = self.run.filter(|_| self.committed) {
+            self.kept = self.runs.apply(run, &self.changed, self.durability)?.or(self.kept.take());
+            self.changed = Vec::new();
+        }
+        Ok(())
     }
 
     /// All of the entries were deleted, or tried to.
@@ -242,7 +335,11 @@ impl<D: Dir, S: System> Held<D, S> {
             self.runs.end(run);
         }
         (self.committed, self.tried, self.undeleted, self.ended) = (false, false, false, true);
-        self.runs.remove_old(self.system.now());
+        self.undoes = None;
+        let now = self.system.now();
+        // Once the entries are gone and not before: the notes of one that comes again are still needed.
+        quarantine::sweep(&self.staging, now);
+        self.runs.remove_old(now);
         Ok(())
     }
 
@@ -293,7 +390,7 @@ impl<D: Dir, S: System> Held<D, S> {
         lower(&self.owners, &self.flag)
     }
 
-    fn still_ours(&self) -> Result<()> {
+    pub(crate) fn still_ours(&self) -> Result<()> {
         still_ours(&self.staging, &self.owners, &self.flag)
     }
 

@@ -47,7 +47,8 @@ use crate::layout::{
     EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, RunId, Token, clip, owners_path,
 };
 use crate::liveness::{Verdict, judge_flag};
-use crate::outcome::EndedBy;
+use crate::memory::Change;
+use crate::outcome::{ChangedRecord, EndedBy};
 use crate::record::LockRecord;
 use crate::runs::{Deleted, Recovered, Runs};
 use crate::system::{Identity, System};
@@ -134,20 +135,30 @@ pub struct ReleaseReport {
     pub left: u64,
     /// The run is committed and its entries are deleted, and by then the lock was no longer ours.
     pub lost: bool,
+    /// What is to be known of it besides.
+    pub note: Option<String>,
 }
 
 /// A lock that is held. Dropping it leaves the lock on disk.
 #[derive(Debug)]
 pub struct Held<D, S> {
-    system: S,
-    staging: D,
+    pub(crate) system: S,
+    pub(crate) staging: D,
     owners: D,
-    runs: Runs<D>,
+    pub(crate) runs: Runs<D>,
     flag: FlagName,
     record: LockRecord,
     consumed: Vec<EntryId>,
+    /// What the run changes in memory, until it is committed.
+    changes: Vec<Change>,
+    /// The records that a committed run changes, until that is done.
+    changed: Vec<ChangedRecord>,
+    /// What people had written into them since the commit, in words.
+    kept: Option<String>,
     /// The run that has taken them.
     run: Option<RunId>,
+    /// The run whose changes it puts back.
+    undoes: Option<RunId>,
     /// It is committed, to the disk if that was asked for.
     committed: bool,
     /// Its commit was tried.
@@ -160,7 +171,7 @@ pub struct Held<D, S> {
     sealed: bool,
     /// A run has ended under this lock, and no other has begun.
     ended: bool,
-    durability: Durability,
+    pub(crate) durability: Durability,
     recovered: Vec<Recovered>,
 }
 
@@ -230,7 +241,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
             flag,
             record,
             consumed: Vec::new(),
+            changes: Vec::new(),
+            changed: Vec::new(),
+            kept: None,
             run: None,
+            undoes: None,
             committed: false,
             tried: false,
             undeleted: false,

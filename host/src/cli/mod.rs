@@ -2,16 +2,23 @@
 //! standard output holds exactly one JSON document, whatever happens; people's messages and everything
 //! that a consolidator prints then go to standard error.
 
+mod batched;
 mod command;
+mod diff;
 mod doctor;
 mod gate;
 mod list;
 mod log;
+mod memory;
 mod output;
+mod quarantine;
 mod run;
+mod schema;
 mod stage;
 mod status;
+mod undo;
 mod unlock;
+mod updates;
 
 use crate::{Durability, Runtime};
 use clap::{Parser, Subcommand};
@@ -27,13 +34,14 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 const EXIT_CODES: &str = "\
 Exit codes:
-   0  done, also when there was nothing to do (it says so)
+   0  done, also when there was nothing to do, or nothing yet (it says so)
    1  `doctor` found something that is left
    2  wrong usage
-  65  bad input: a payload or an entry is not usable; nothing was staged
-  70  the consolidator failed; its entries stay staged
+  65  bad input: a payload, an entry, a memory record or an id is not usable; nothing was done
+  70  the consolidator failed, was interrupted, or is no usable plugin; its entries stay staged
   74  input or output error
-  75  the lock is in use or was lost; try again later";
+  75  the lock is in use or was lost, a memory record was changed meanwhile, or the consolidator asks
+      for it; try again later";
 
 /// Stages what agents learn and consolidates it, one run at a time.
 #[derive(Debug, Parser)]
@@ -102,10 +110,18 @@ enum Command {
     List,
     /// Show what is staged, what is unusable and who holds the lock
     Status,
-    /// Run a command once over everything that is staged; entries go when it exits 0
-    Run(run::Arguments),
-    /// Show past runs, the newest first: how each ended, when, by whom, and what it took
+    /// Run a command or a plugin over everything that is staged; what it has dealt with goes
+    Run(Box<run::Arguments>),
+    /// Show past runs, the newest first: how each ended, when, by whom, what it took and changed
     Log(log::Arguments),
+    /// Put the memory records that a run changed back to what they were before it
+    Undo(undo::Arguments),
+    /// List memory records, or show one
+    Memory(memory::Arguments),
+    /// List, retry or drop entries that a consolidator failed on again and again
+    Quarantine(quarantine::Arguments),
+    /// Print the JSON Schema of the updates that `run --updates` reads, line by line
+    Schema,
     /// Name what is left over or out of order, and remove it with --fix
     Doctor(doctor::Arguments),
     /// Remove a stale lock
@@ -128,25 +144,29 @@ pub fn main() -> ExitCode {
     let output = Output::new(parsed.json);
     log_to_stderr(&output);
     take_signals();
-    let open = || {
-        let runtime = Runtime::builder().call_timeout(CALL_TIMEOUT).build()?;
-        Ok(runtime.open(&parsed.root)?.with_durability(parsed.durability.into()))
-    };
-    let done = open().map_err(|error: crate::Error| Failure::from(error)).and_then(|workspace| match &parsed
-        .command
-    {
-        Command::Stage(arguments) => stage::run(&workspace, arguments, &output),
-        Command::List => list::run(&workspace, &output),
-        Command::Status => status::run(&workspace, &output),
-        Command::Run(arguments) => run::run(&workspace, arguments, parsed.coexist, &output),
-        Command::Log(arguments) => log::run(&workspace, arguments, &output),
-        Command::Doctor(arguments) => doctor::run(&workspace, arguments, parsed.coexist, &output),
-        Command::Unlock(arguments) => unlock::run(&workspace, arguments, parsed.coexist, &output),
-        Command::Gate(_) => Ok(()),
-    });
-    match done {
+    match execute(&parsed, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),
+    }
+}
+
+fn execute(parsed: &Arguments, output: &Output) -> Result<(), Failure> {
+    let runtime = Runtime::builder().call_timeout(CALL_TIMEOUT).build()?;
+    let workspace = runtime.open(&parsed.root)?.with_durability(parsed.durability.into());
+    let coexist = parsed.coexist;
+    match &parsed.command {
+        Command::Stage(arguments) => stage::run(&workspace, arguments, output),
+        Command::List => list::run(&workspace, output),
+        Command::Status => status::run(&workspace, output),
+        Command::Run(arguments) => run::run(&runtime, &workspace, arguments, coexist, output),
+        Command::Log(arguments) => log::run(&workspace, arguments, output),
+        Command::Undo(arguments) => undo::run(&workspace, arguments, coexist, output),
+        Command::Memory(arguments) => memory::run(&workspace, arguments, output),
+        Command::Quarantine(arguments) => quarantine::run(&workspace, arguments, output),
+        Command::Schema => schema::run(&workspace, output),
+        Command::Doctor(arguments) => doctor::run(&workspace, arguments, coexist, output),
+        Command::Unlock(arguments) => unlock::run(&workspace, arguments, coexist, output),
+        Command::Gate(_) => Ok(()),
     }
 }
 
@@ -155,7 +175,9 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let asked_for_json =
         arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
     if error.use_stderr() && asked_for_json {
-        return Output::new(true).failure(&Failure::usage(error.to_string()));
+        // clap lists the hidden ones too.
+        let message = error.to_string().replace(", __gate", "");
+        return Output::new(true).failure(&Failure::usage(message));
     }
     // Nothing helps if standard error is closed.
     let _ = error.print();

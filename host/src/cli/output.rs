@@ -1,7 +1,7 @@
 //! What the command prints and how it exits. Invariant: the only home of the exit codes and of the
 //! shape of an error in JSON.
 
-use crate::{Error, ErrorCode, Owner};
+use crate::{Error, ErrorCode, Owner, PluginError};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -31,7 +31,7 @@ impl Failure {
     const FINDINGS: u8 = 1;
     pub(super) const USAGE: u8 = 2;
     const BAD_INPUT: u8 = 65;
-    const CONSOLIDATOR: u8 = 70;
+    pub(super) const CONSOLIDATOR: u8 = 70;
     const IO: u8 = 74;
     const IN_USE: u8 = 75;
 
@@ -65,16 +65,27 @@ impl Failure {
     }
 
     /// A command that did not exit 0.
-    pub(super) fn consolidator(
-        message: impl Into<String>,
-        cause: impl Into<String>,
-        details: serde_json::Value,
-    ) -> Self {
+    pub(super) fn consolidator(message: impl Into<String>, details: serde_json::Value) -> Self {
         Failure {
-            cause: Some(cause.into()),
             details: Some(details),
             ..Failure::new(Failure::CONSOLIDATOR, "consolidator_failed", message)
         }
+    }
+
+    /// With the cause alone, for the outcome of the run.
+    pub(super) fn caused_by(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// A consolidator that wants to be asked again later.
+    pub(super) fn temporary(message: impl Into<String>, details: serde_json::Value) -> Self {
+        Failure { details: Some(details), ..Failure::new(Failure::IN_USE, "temporary", message) }
+    }
+
+    /// Something that is not there.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Failure::new(Failure::IO, ErrorCode::NotFound.as_str(), message)
     }
 
     /// An error of the command's own input or output.
@@ -120,10 +131,13 @@ impl Failure {
     }
 
     /// With what helps, if it is that the lock is in use.
-    pub(super) fn if_in_use(mut self, remedy: impl Display) -> Self {
-        if self.code == ErrorCode::InUse.as_str() {
-            self.message = format!("{}; {remedy}", self.message);
-        }
+    pub(super) fn if_in_use(self, remedy: impl Display) -> Self {
+        if self.code == ErrorCode::InUse.as_str() { self.followed_by(remedy) } else { self }
+    }
+
+    /// With words after the message.
+    pub(super) fn followed_by(mut self, after: impl Display) -> Self {
+        self.message = format!("{}; {after}", self.message);
         self
     }
 
@@ -153,7 +167,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = error.code();
         let exit = match code {
-            ErrorCode::InUse | ErrorCode::LockLost => Failure::IN_USE,
+            ErrorCode::InUse | ErrorCode::LockLost | ErrorCode::Conflict => Failure::IN_USE,
             ErrorCode::InvalidInput | ErrorCode::Unusable => Failure::BAD_INPUT,
             _ => Failure::IO,
         };
@@ -163,6 +177,15 @@ impl From<Error> for Failure {
             owner: error.owner().cloned(),
             staged: error.staged().to_vec(),
             ..Failure::new(exit, code.as_str(), message)
+        }
+    }
+}
+
+impl From<PluginError> for Failure {
+    fn from(error: PluginError) -> Self {
+        match &error {
+            PluginError::Read { path, source } => Failure::file("read the plugin", path, source),
+            _ => Failure::new(Failure::CONSOLIDATOR, "plugin", error.to_string()),
         }
     }
 }

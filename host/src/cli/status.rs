@@ -16,6 +16,7 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
         "unusable_count": summary.unusable_count,
         "unusable": summary.unusable,
         "consumed_not_deleted": summary.consumed,
+        "quarantined": summary.quarantined,
         "lock": lock,
     });
     output.result(&document, |out| {
@@ -38,6 +39,10 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
                 "consumed  {}, not deleted yet; the next run tries again",
                 count(summary.consumed, "entry", "entries")
             )?;
+        }
+        if summary.quarantined > 0 {
+            let entries = count(summary.quarantined, "entry", "entries");
+            writeln!(out, "failed    {entries} in the quarantine; `quarantine list` shows why")?;
         }
         write_lock(out, &lock)
     })

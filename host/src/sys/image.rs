@@ -14,3 +14,14 @@ pub(crate) fn load(engine: &Engine, image: &'static [u8]) -> wasmtime::Result<Co
     // the version, the target and the settings.
     unsafe { Component::deserialize(engine, image) }
 }
+
+/// Loads an image that an earlier process made of a plugin and kept in a file. The engine refuses it if
+/// its wasmtime version or its settings are others.
+pub(crate) fn load_kept(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `deserialize` asks for bytes that `Engine::precompile_component` returned and nobody
+    // changed since. The only caller, `plugin::cache`, passes what it wrote itself: the directory and the
+    // file belong to this user and nobody else can write to them, and the image has the digest that was
+    // written with it, so that it is whole. `deserialize` itself checks the version, the target and the
+    // settings.
+    unsafe { Component::deserialize(engine, image) }
+}

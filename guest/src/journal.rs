@@ -1,0 +1,642 @@
+//! How a run changes memory records. Invariant: all changes of a run are made or none, each exactly once,
+//! and never by a run that was not committed; what a record was before is kept.
+//!
+//! ```text
+//! before the ticket of the run (see `runs`):
+//!  1  make the directories of the records
+//!  2  write each new content to .unfinished/<run>.<n>, and the old ones to .before/<run>.json
+//!  3  each record is as it was read ? : else conflict, and the run is not committed
+//! after the commit, by the owner or by whoever recovers the run:
+//!     what people wrote into a record since step 3 is kept in .before/<run>.<n>.md
+//!  4  rename .unfinished/<run>.<n> over the record         gone -> it is done already
+//!     synchronise the directories of the records, then .unfinished
+//! ```
+//!
+//! Why a late owner can do no harm: a new content has one name, and a rename takes it away. An owner that
+//! was stopped after its commit finds that its successor has renamed them all, and can't write an old
+//! content over what later runs made of the record.
+//!
+//! A record that an undo removes has no new content to rename. An empty file stands for its removal, and
+//! goes when the record is gone for good. The record is first renamed aside, and is put back if it is not
+//! what was to be removed, or if nothing stands for its removal any more: then a late owner has taken what
+//! a later run has made. Whoever takes the lock next puts back what such an owner did not come to.
+
+use crate::durable::{Durability, create_whole, sync_names};
+use crate::error::{Error, ErrorCode, Result};
+use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
+use crate::json::Object;
+use crate::layout::{
+    BEFORE, BEFORE_PATH, MEMORY, NewContent, Progress, RUNS, RecordName, RunId, UNFINISHED_PATH, before_path,
+    unfinished_path,
+};
+use crate::memory::format::MAX_RECORD_BYTES;
+use crate::memory::{Change, escaped_len, read_text};
+use crate::outcome::ChangedRecord;
+use crate::runs::{OLD_TEMPORARY_MS, Runs, is_old};
+use crate::workspace::{open_existing, open_or_create};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
+
+/// The largest file of old contents that is read, in bytes: a draft's limit, and room for escapes.
+const MAX_BEFORE_BYTES: u64 = 128 * 1024 * 1024;
+
+/// How many records a message names.
+const MAX_NAMED: usize = 3;
+
+/// What the records that a run changed were before, and what it made of them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Before {
+    run_id: String,
+    records: Vec<BeforeRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct BeforeRecord {
+    kind: String,
+    slug: String,
+    /// None: there was no file.
+    before: Option<String>,
+    /// None: there is no file.
+    after: Option<Digest>,
+}
+
+/// Tells whether a file is still the same. Nobody gains by making two files look alike: who can write one
+/// can write the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Digest {
+    bytes: u64,
+    fnv1a: u64,
+}
+
+impl Digest {
+    fn of(text: &str) -> Self {
+        Digest::of_bytes(text.as_bytes())
+    }
+
+    fn of_bytes(text: &[u8]) -> Self {
+        let fnv1a = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        Digest { bytes: text.len() as u64, fnv1a }
+    }
+}
+
+/// What became of a record that was to be removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aside {
+    /// It is put aside.
+    ToRemove,
+    /// It is gone.
+    Gone,
+    /// It is not what was to be removed.
+    PutBack,
+}
+
+/// The changes as an outcome names them.
+pub(crate) fn changed_records(changes: &[Change]) -> Vec<ChangedRecord> {
+    let changed = |change: &Change| ChangedRecord {
+        kind: change.name.kind().to_owned(),
+        slug: change.name.slug().to_owned(),
+        created: change.before.is_none(),
+        removed: change.after.is_none(),
+    };
+    changes.iter().map(changed).collect()
+}
+
+fn indexed<T>(items: &[T]) -> impl Iterator<Item = (u32, &T)> {
+    (0..).zip(items)
+}
+
+impl<D: Dir> Runs<D> {
+    /// Steps 1 to 3. After an error nothing is left of them.
+    pub(crate) fn prepare(&self, run: RunId, changes: &[Change], durability: Durability) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let prepared = self.try_prepare(run, changes, durability);
+        if prepared.is_err() {
+            self.discard(run, changes.len());
+        }
+        prepared
+    }
+
+    fn try_prepare(&self, run: RunId, changes: &[Change], durability: Durability) -> Result<()> {
+        let full = durability == Durability::Full;
+        let sync = |dir: &D, path: &str| match full {
+            true => sync_names(dir).map_err(|error| Error::io("synchronise", path, &error)),
+            false => Ok(()),
+        };
+        let (memory, _) = open_or_create(&*self.root, MEMORY, MEMORY)?;
+        for kind in kinds(changes.iter().map(|change| change.name.kind())) {
+            open_or_create(&memory, kind, &kind_path(kind))?;
+        }
+        // Whoever made them may have been killed before it came to this.
+        sync(&memory, MEMORY)?;
+        sync(&self.root, ".")?;
+        for (index, change) in indexed(changes) {
+            let name = NewContent { run, index }.name();
+            // An earlier try of this commit may have left it.
+            let _ = self.unfinished.unlink(&name);
+            create_whole(
+                &self.unfinished,
+                &name,
+                change.after.as_deref().unwrap_or("").as_bytes(),
+                durability,
+            )
+            .map_err(|error| Error::io("write", unfinished_path(&name), &error))?;
+        }
+        let (before, created) = open_or_create(&self.dir, BEFORE, BEFORE_PATH)?;
+        if created && full {
+            // If it fails, a later try sees to it.
+            self.are_durable.store(false, Ordering::Relaxed);
+            sync(&self.dir, RUNS)?;
+            self.are_durable.store(true, Ordering::Relaxed);
+        }
+        let name = run.file_name();
+        let _ = before.unlink(&name);
+        create_whole(&before, &name, &before_file(run, changes), durability)
+            .map_err(|error| Error::io("write", before_path(&name), &error))?;
+        sync(&before, BEFORE_PATH)?;
+        // A commit whose new contents have lost their names would pass for one whose changes are made.
+        sync(&self.unfinished, UNFINISHED_PATH)?;
+        let mut changed = Vec::new();
+        for change in changes {
+            let current = read_record(&memory, &change.name)?;
+            if current.as_deref() != change.before.as_deref() {
+                changed.push(change.name.path());
+            }
+        }
+        match changed.first() {
+            None => Ok(()),
+            Some(first) => {
+                let message = format!(
+                    "{} changed while the run was under way; nothing was written over it, the next run sees what is there now",
+                    named(&changed)
+                );
+                Err(Error::new(ErrorCode::Conflict, message).at(first.clone()))
+            }
+        }
+    }
+
+    /// Removes what was prepared for a run that is not committed.
+    pub(crate) fn discard(&self, run: RunId, changes: usize) {
+        if changes == 0 {
+            return;
+        }
+        // In this order: the next owner finds what stays by the new contents.
+        self.remove_old_content(&run.file_name());
+        for index in 0..u32::try_from(changes).unwrap_or(u32::MAX) {
+            let _ = self.unfinished.unlink(&NewContent { run, index }.name());
+        }
+    }
+
+    /// Step 4, of a run that is committed. Time has gone by since the look before the commit, a successor's
+    /// much and an owner's little, and people may have changed the records meanwhile: what they wrote is
+    /// kept. Returns what is to be known of it.
+    pub(crate) fn apply(
+        &self,
+        run: RunId,
+        changes: &[ChangedRecord],
+        durability: Durability,
+    ) -> Result<Option<String>> {
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        // Without durability a power failure may have taken it.
+        let (memory, _) = open_or_create(&*self.root, MEMORY, MEMORY)?;
+        let (mut kept, mut left, mut aside) = (Vec::new(), Vec::new(), Vec::new());
+        let mut old = None;
+        for (index, change) in indexed(changes) {
+            // A name that is none comes from a file that somebody made up.
+            let Some(name) = RecordName::parse(&change.kind, &change.slug) else { continue };
+            let content = NewContent { run, index };
+            if !self.is_there(&content.name())? {
+                continue;
+            }
+            let (dir, _) = open_or_create(&memory, name.kind(), &kind_path(name.kind()))?;
+            let before = match &mut old {
+                Some(old) => &*old,
+                unread => &*unread.insert(match self.before(run) {
+                    // A power failure without durability leaves such a file. It is as good as gone.
+                    Err(Error { code: ErrorCode::Unusable, .. }) => None,
+                    read => read?,
+                }),
+            };
+            let before = find(before.as_deref(), &name);
+            if change.removed {
+                let what = self.put_aside(&dir, content, &name, before, durability)?;
+                if what == Aside::PutBack {
+                    left.push(name.path());
+                }
+                aside.push((content, what == Aside::ToRemove));
+                continue;
+            }
+            if self.keep_edited(&dir, content, &name, before)? {
+                kept.push(name.path());
+            }
+            match self.unfinished.rename(&content.name(), &dir, &name.file_name()) {
+                Ok(()) => {}
+                // Another process was faster.
+                Err(error) if error.kind == FsErrorKind::NotFound => {}
+                Err(error) => return Err(unapplied(run, &name.path(), &error.to_string())),
+            }
+        }
+        let sync = |dir: &D, path: &str| match durability {
+            Durability::Full => sync_names(dir).map_err(|error| unapplied(run, path, &error.to_string())),
+            Durability::None => Ok(()),
+        };
+        // Also if nothing was left to rename: who renamed it may not have come to this.
+        if durability == Durability::Full {
+            for kind in kinds(changes.iter().map(|change| change.kind.as_str())) {
+                if RecordName::parse(kind, "x").is_some()
+                    && let Some(dir) = open_existing(&memory, kind, &kind_path(kind))?
+                {
+                    sync(&dir, &kind_path(kind))?;
+                }
+            }
+        }
+        for (content, _) in aside.iter().filter(|(_, is_ours)| *is_ours) {
+            self.unlink_if_there(&content.aside_name())?;
+        }
+        // A new content whose name came back would be renamed once more, over what is newer by then.
+        sync(&self.unfinished, UNFINISHED_PATH)?;
+        // Not before: a record that came back would stay, and one that is still put aside with nothing that
+        // stands for its removal would be put back.
+        for (content, _) in &aside {
+            self.unlink_if_there(&content.name())?;
+        }
+        let notes = [
+            (
+                kept,
+                format!(
+                    "had been changed by somebody since; what was there is kept in {BEFORE_PATH}/{run}.*.md"
+                ),
+            ),
+            (left, "had been changed by somebody since, so it was not removed".into()),
+        ];
+        let notes = notes.into_iter().filter(|(paths, _)| !paths.is_empty());
+        let notes: Vec<String> = notes.map(|(paths, what)| format!("{} {what}", named(&paths))).collect();
+        Ok((!notes.is_empty()).then(|| notes.join("; ")))
+    }
+
+    /// Keeps a record that is neither what the run had read nor what it makes of it.
+    fn keep_edited(
+        &self,
+        dir: &D,
+        content: NewContent,
+        name: &RecordName,
+        before: Option<&BeforeRecord>,
+    ) -> Result<bool> {
+        let current = match read_file(dir, &name.file_name(), MAX_RECORD_BYTES) {
+            Ok(Content::Whole(current)) => current,
+            Ok(Content::TooLarge(_) | Content::NotAFile(_)) => {
+                return Err(unapplied(content.run, &name.path(), "something else stands in its place"));
+            }
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(unapplied(content.run, &name.path(), &error.to_string())),
+        };
+        let expected = before.and_then(|record| record.before.as_deref());
+        let made = before.and_then(|record| record.after);
+        // Another process may have been faster.
+        if expected.map(str::as_bytes) == Some(&current) || made == Some(Digest::of_bytes(&current)) {
+            return Ok(false);
+        }
+        let (before, _) = open_or_create(&self.dir, BEFORE, BEFORE_PATH)?;
+        let name = content.name();
+        // The first name may be taken by an earlier try, which was killed while it wrote it, or which found
+        // another text; under the second one there can only be a part of this text.
+        let first = format!("{name}.md");
+        let failed = |error: FsError| unapplied(content.run, &before_path(&first), &error.to_string());
+        let is_kept = keep_text(&before, &first, &current).map_err(failed)?;
+        if !is_kept {
+            let second = format!("{name}.{:016x}.md", Digest::of_bytes(&current).fnv1a);
+            if !keep_text(&before, &second, &current).map_err(failed)? {
+                before.unlink(&second).map_err(failed)?;
+                keep_text(&before, &second, &current).map_err(failed)?;
+            }
+        }
+        // Before it is written over.
+        sync_names(&before).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Puts a record aside that is to be removed, or back if it is not what was to be removed.
+    fn put_aside(
+        &self,
+        dir: &D,
+        content: NewContent,
+        name: &RecordName,
+        before: Option<&BeforeRecord>,
+        durability: Durability,
+    ) -> Result<Aside> {
+        let (aside, file) = (content.aside_name(), name.file_name());
+        let failed = |error: FsError| unapplied(content.run, &name.path(), &error.to_string());
+        if !self.is_there(&aside)? {
+            match dir.rename(&file, &self.unfinished, &aside) {
+                Ok(()) => {}
+                // Either it is gone, or only the answer was lost.
+                Err(error) if error.kind == FsErrorKind::NotFound => {
+                    if !self.is_there(&aside)? {
+                        return Ok(Aside::Gone);
+                    }
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        // Who was stopped before the rename may have taken what a later run has made.
+        if !self.is_there(&content.name())? {
+            self.put_back(content, dir, name, durability).map_err(failed)?;
+            return Ok(Aside::Gone);
+        }
+        let expected = before.and_then(|record| record.before.as_deref());
+        let is_expected = match read_file(&self.unfinished, &aside, MAX_RECORD_BYTES) {
+            Ok(Content::Whole(current)) => expected.map(str::as_bytes) == Some(&current),
+            Ok(Content::TooLarge(_) | Content::NotAFile(_)) => false,
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(Aside::Gone),
+            Err(error) => return Err(failed(error)),
+        };
+        if is_expected {
+            return Ok(Aside::ToRemove);
+        }
+        self.put_back(content, dir, name, durability).map_err(failed)?;
+        Ok(Aside::PutBack)
+    }
+
+    /// Gives a record that was put aside its name back, unless somebody has made another one meanwhile,
+    /// which is newer: then it is kept with the old contents.
+    fn put_back(
+        &self,
+        content: NewContent,
+        dir: &D,
+        name: &RecordName,
+        durability: Durability,
+    ) -> FsResult<()> {
+        let (aside, file) = (content.aside_name(), name.file_name());
+        let gone = |result: FsResult<()>| match result {
+            // Another process was faster.
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        match self.unfinished.link(&aside, dir, &file) {
+            Ok(()) => {
+                if durability == Durability::Full {
+                    sync_names(dir)?;
+                }
+                gone(self.unfinished.unlink(&aside))
+            }
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind == FsErrorKind::Exists => gone(self.keep_aside(content)),
+            // No hard links here.
+            Err(_) => match dir.stat(&file) {
+                Err(error) if error.kind == FsErrorKind::NotFound => {
+                    gone(self.unfinished.rename(&aside, dir, &file))
+                }
+                Err(error) => Err(error),
+                Ok(_) => gone(self.keep_aside(content)),
+            },
+        }
+    }
+
+    fn keep_aside(&self, content: NewContent) -> FsResult<()> {
+        let aside = content.aside_name();
+        self.unfinished.rename(&aside, &self.dir.open_dir(BEFORE)?, &format!("{aside}.md"))
+    }
+
+    /// Puts back what late owners have put aside, and were killed. `contents` are all that are aside.
+    pub(crate) fn put_strays_back(&self, contents: &[NewContent], durability: Durability) {
+        for content in contents {
+            // A removal that could not be ended goes on with the next owner.
+            if !matches!(self.is_there(&content.name()), Ok(false)) {
+                continue;
+            }
+            let record = self.ended(content.run).ok().flatten().and_then(|outcome| {
+                let change = outcome.changes.get(usize::try_from(content.index).ok()?)?.clone();
+                RecordName::parse(&change.kind, &change.slug)
+            });
+            let dir = record.as_ref().and_then(|record| {
+                let (memory, _) = open_or_create(&*self.root, MEMORY, MEMORY).ok()?;
+                Some(open_or_create(&memory, record.kind(), &kind_path(record.kind())).ok()?.0)
+            });
+            // What stays is found again.
+            let _ = match (record, dir) {
+                (Some(record), Some(dir)) => self.put_back(*content, &dir, &record, durability),
+                _ => self.keep_aside(*content),
+            };
+        }
+    }
+
+    /// Removes what was prepared for runs that are not committed and never will be: their tickets are
+    /// sealed, or they have none. `contents` is sorted.
+    pub(crate) fn discard_contents(&self, contents: &[NewContent]) {
+        for of_one_run in contents.chunk_by(|one, other| one.run == other.run) {
+            let run = of_one_run[0].run;
+            // A listing can miss a name that is renamed while it goes on: this is decided by looking.
+            let gone = self.unfinished.stat(&Progress::Committed.name(run));
+            if !matches!(gone, Err(error) if error.kind == FsErrorKind::NotFound) {
+                continue;
+            }
+            if matches!(self.is_committed(run), Ok(false)) {
+                self.remove_old_content(&run.file_name());
+            }
+            for content in of_one_run {
+                let _ = self.unfinished.unlink(&content.name());
+            }
+        }
+    }
+
+    /// What the records of a run were; none if that is not known any more.
+    fn before(&self, run: RunId) -> Result<Option<Vec<BeforeRecord>>> {
+        let Some(dir) = open_existing(&self.dir, BEFORE, BEFORE_PATH)? else { return Ok(None) };
+        let name = run.file_name();
+        let path = before_path(&name);
+        let content = match read_file(&dir, &name, MAX_BEFORE_BYTES) {
+            Ok(Content::Whole(content)) => content,
+            Ok(Content::TooLarge(_) | Content::NotAFile(_)) => {
+                return Err(not_before(&path, "it is something else"));
+            }
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("read", path, &error)),
+        };
+        let parsed: std::result::Result<Object<Before>, _> = serde_json::from_slice(&content);
+        match parsed {
+            Ok(Object(before)) => Ok(Some(before.records)),
+            Err(error) => Err(not_before(&path, &error.to_string())),
+        }
+    }
+
+    /// The changes that put back what a run has changed.
+    pub(crate) fn undo_of(&self, run: RunId) -> Result<Vec<Change>> {
+        let records = self.before(run)?.ok_or_else(|| {
+            let path = before_path(&run.file_name());
+            let message = format!(
+                "what the records were before run {run} is not known any more: {path} is gone; it is kept for as long as the outcome of the run"
+            );
+            Error::new(ErrorCode::NotFound, message).at(path)
+        })?;
+        let memory = open_existing(&*self.root, MEMORY, MEMORY)?;
+        let (mut changes, mut changed) = (Vec::new(), Vec::new());
+        for record in records {
+            let Some(name) = RecordName::parse(&record.kind, &record.slug) else { continue };
+            let current = match &memory {
+                Some(memory) => read_record(memory, &name)?,
+                None => None,
+            };
+            if current.as_deref().map(Digest::of) != record.after {
+                changed.push(name.path());
+            } else if current != record.before {
+                changes.push(Change { name, before: current, after: record.before });
+            }
+        }
+        match changed.first() {
+            None => Ok(changes),
+            Some(first) => {
+                let message = format!(
+                    "{} changed since run {run}; nothing was undone: undo the later runs first, or edit the records by hand ({} has what they were)",
+                    named(&changed),
+                    before_path(&run.file_name())
+                );
+                Err(Error::new(ErrorCode::Conflict, message).at(first.clone()))
+            }
+        }
+    }
+
+    /// The names of old contents that belong to no run that is known, and are old enough to belong to none
+    /// that is about to be committed: who asks may be a late owner. `ended` is sorted.
+    pub(crate) fn old_contents(&self, ended: &[RunId], now: Time) -> Result<Vec<String>> {
+        let Some(dir) = open_existing(&self.dir, BEFORE, BEFORE_PATH)? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        let listed = dir.list(&mut |listed| {
+            if let Listed::Named(name, Kind::File) = listed
+                && let Some(run) = before_run(name)
+                && ended.binary_search(&run).is_err()
+            {
+                found.push((run, name.to_owned()));
+            }
+        });
+        listed.map_err(|error| Error::io("list", BEFORE_PATH, &error))?;
+        // One that is between its commit and its end is not in the listing.
+        found.retain(|(run, name)| {
+            is_old(&dir, name, run.millis(), OLD_TEMPORARY_MS, now) && !self.is_decided(*run)
+        });
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// Removes an old content.
+    pub(crate) fn remove_old_content(&self, name: &str) {
+        if let Ok(dir) = self.dir.open_dir(BEFORE) {
+            // The next run tries again.
+            let _ = dir.unlink(name);
+        }
+    }
+
+    fn is_there(&self, name: &str) -> Result<bool> {
+        match self.unfinished.stat(name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look at", unfinished_path(name), &error)),
+        }
+    }
+
+    fn unlink_if_there(&self, name: &str) -> Result<()> {
+        match self.unfinished.unlink(name) {
+            Err(error) if error.kind != FsErrorKind::NotFound => {
+                Err(Error::io("remove", unfinished_path(name), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The run that a file of old contents belongs to: `<run>.json`, or `<run>.<n>.md`, also with another part
+/// before its ending, for what people wrote.
+pub(crate) fn before_run(name: &str) -> Option<RunId> {
+    let kept = || RunId::parse(name.strip_suffix(".md")?.split_once('.')?.0);
+    RunId::from_file_name(name).or_else(kept)
+}
+
+/// Writes a text under this name, or sees to it that it is there, whole and durable. False: something else is.
+fn keep_text<D: Dir>(dir: &D, name: &str, text: &[u8]) -> FsResult<bool> {
+    match create_whole(dir, name, text, Durability::Full) {
+        Err(error) if error.kind == FsErrorKind::Exists => {
+            let is_whole =
+                matches!(read_file(dir, name, MAX_RECORD_BYTES)?, Content::Whole(kept) if kept == text);
+            if is_whole {
+                dir.open_for_update(name)?.sync()?;
+            }
+            Ok(is_whole)
+        }
+        other => other.map(|()| true),
+    }
+}
+
+fn before_file(run: RunId, changes: &[Change]) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Borrowed<'a> {
+        run_id: String,
+        records: Vec<BorrowedRecord<'a>>,
+    }
+    #[derive(Serialize)]
+    struct BorrowedRecord<'a> {
+        kind: &'a str,
+        slug: &'a str,
+        before: Option<&'a str>,
+        after: Option<Digest>,
+    }
+    let records = changes
+        .iter()
+        .map(|change| BorrowedRecord {
+            kind: change.name.kind(),
+            slug: change.name.slug(),
+            before: change.before.as_deref(),
+            after: change.after.as_deref().map(Digest::of),
+        })
+        .collect();
+    // At once and not by doubling: a large one would need three times its size.
+    let texts: usize =
+        changes.iter().map(|change| 256 + change.before.as_deref().map_or(0, escaped_len)).sum();
+    let mut file = Vec::with_capacity(256 + texts);
+    // Strings, numbers and lists of them, into memory: this can't fail.
+    let _ = serde_json::to_writer(&mut file, &Borrowed { run_id: run.to_string(), records });
+    file
+}
+
+fn find<'a>(records: Option<&'a [BeforeRecord]>, name: &RecordName) -> Option<&'a BeforeRecord> {
+    records?.iter().find(|record| record.kind == name.kind() && record.slug == name.slug())
+}
+
+/// Each kind once.
+fn kinds<'a>(kinds: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut kinds: Vec<&str> = kinds.collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    kinds
+}
+
+fn kind_path(kind: &str) -> String {
+    format!("{MEMORY}/{kind}")
+}
+
+/// The text of a record's file; none if there is none.
+fn read_record<D: Dir>(memory: &D, name: &RecordName) -> Result<Option<String>> {
+    match open_existing(memory, name.kind(), &kind_path(name.kind()))? {
+        Some(dir) => read_text(&dir, name),
+        None => Ok(None),
+    }
+}
+
+fn not_before(path: &str, reason: &str) -> Error {
+    Error::new(ErrorCode::Unusable, format!("{path} can't be read: {reason}; move it away")).at(path)
+}
+
+fn unapplied(run: RunId, path: &str, reason: &str) -> Error {
+    let message = format!(
+        "run {run} is committed, and {path} can't be written: {reason}; mend that, the next run goes on with it and deletes the entries then"
+    );
+    Error::new(ErrorCode::Io, message).at(path)
+}
+
+fn named(paths: &[String]) -> String {
+    let more = paths.len().saturating_sub(MAX_NAMED);
+    let some = paths[..paths.len() - more].join(", ");
+    if more > 0 { format!("{some} and {more} more records were") } else { format!("{some} was") }
+}

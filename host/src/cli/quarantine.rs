@@ -1,0 +1,92 @@
+//! `consolidate quarantine`. Invariant: nothing is deleted but what `drop` names.
+
+use super::output::{Failure, Output, count, printable};
+use crate::{EntryId, Error, QuarantinedEntry, Workspace};
+use serde_json::json;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List the entries in the quarantine, oldest first, each with its reason
+    List,
+    /// Stage entries again, with no attempts counted
+    Retry(Which),
+    /// Delete entries for good
+    Drop(Which),
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The entries
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<EntryId>,
+
+    /// All that are in the quarantine
+    #[arg(long)]
+    all: bool,
+}
+
+impl Which {
+    fn ids(&self, workspace: &Workspace) -> Result<Vec<EntryId>, Failure> {
+        if self.all {
+            return Ok(workspace.quarantined()?.into_iter().map(|entry| entry.id).collect());
+        }
+        Ok(self.ids.clone())
+    }
+}
+
+pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    match &arguments.action {
+        Action::List => list(workspace, output),
+        Action::Retry(which) => {
+            let ids = which.ids(workspace)?;
+            workspace.retry_quarantined(&ids).map_err(|error| partly(error, &ids, "staged"))?;
+            output.result(&json!({ "staged": ids }), |out| {
+                writeln!(out, "staged {} again", count(ids.len() as u64, "entry", "entries"))
+            })
+        }
+        Action::Drop(which) => {
+            let ids = which.ids(workspace)?;
+            workspace.drop_quarantined(&ids).map_err(|error| partly(error, &ids, "deleted"))?;
+            output.result(&json!({ "deleted": ids }), |out| {
+                writeln!(out, "deleted {}", count(ids.len() as u64, "entry", "entries"))
+            })
+        }
+    }
+}
+
+fn list(workspace: &Workspace, output: &Output) -> Result<(), Failure> {
+    let entries = workspace.quarantined()?;
+    output.result(&json!({ "entries": entries }), |out| {
+        for QuarantinedEntry { id, reason, attempts, since, bytes } in &entries {
+            let since = if since.is_empty() { "?" } else { since };
+            let attempts = count((*attempts).into(), "attempt", "attempts");
+            writeln!(out, "{id}  {}  {bytes:>8} B  {attempts}: {}", printable(since), printable(reason))?;
+        }
+        if entries.is_empty() {
+            writeln!(out, "nothing is in the quarantine")?;
+        }
+        Ok(())
+    })
+}
+
+/// Those before the one at fault are done.
+fn partly(error: Error, ids: &[EntryId], done: &str) -> Failure {
+    match error.index() {
+        Some(before @ 1..) => {
+            let entries = count(before, "entry before it is", "entries before it are");
+            let failure = Failure::from(error).followed_by(format_args!("{entries} {done}"));
+            if done == "staged" {
+                let staged = usize::try_from(before).unwrap_or(usize::MAX).min(ids.len());
+                return failure.with_staged(ids[..staged].to_vec());
+            }
+            failure
+        }
+        _ => error.into(),
+    }
+}
