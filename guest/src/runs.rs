@@ -299,7 +299,7 @@ pub(crate) fn is_old<D: Dir>(dir: &D, name: &str, millis: u64, keep: u64, now: T
 }
 
 /// What stands in the place of an outcome.
-#[expect(clippy::large_enum_variant, reason = "it lives for the length of one call")]
+#[allow(clippy::large_enum_variant, reason = "it lives for the length of one call")]
 enum Found {
     Nothing,
     Outcome(Outcome),
