@@ -1,11 +1,14 @@
 //! `consolidate run --plugin`: what a plugin, good or hostile, comes to on the command line.
 
+use super::crash::Moments;
 use super::process::{Ran, wait_until};
 use crate::support::plugin::PluginText;
 use crate::support::{TestWorkspace, names};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
 
 /// The plugin that ships.
 fn digest() -> PathBuf {
@@ -343,4 +346,58 @@ fn signal_stops_a_plugin_in_the_middle_of_its_batch_and_nothing_has_changed() {
     }
     assert_eq!(workspace.consolidate(["status", "--json"]).run().exits(0).json()["quarantined"], 0);
     assert!(!workspace.has("_staging/.attempts"), "nobody is blamed");
+}
+
+/// Whatever a kill leaves, the next run ends it: every point is in memory, and in it once.
+#[test]
+fn runs_killed_at_random_moments_lose_and_double_nothing() {
+    let workspace = TestWorkspace::new();
+    let cache = tempfile::tempdir().expect("a directory");
+    let start = |options: &[&str]| {
+        workspace
+            .consolidate(["run", "--pod", "killed"])
+            .args(options)
+            .args(["--plugin".as_ref(), digest().as_os_str()])
+            .env("CONSOLIDATION_CACHE", cache.path())
+            .silent()
+            .start()
+    };
+    // The first one compiles, the second shows how long one takes.
+    start(&[]).finish().exits(0);
+    let mut moments = Moments::new();
+    let mut staged = 0;
+    let mut stage = |count: u32| {
+        let lines: Vec<String> = (staged..staged + count)
+            .map(|point| {
+                let topic = point % 7;
+                format!(
+                    r#"{{"source":{{"segment_id":"s","range":[{point},{point}]}},"discussions":[{{"topic":"topic {topic}","points":["point {point}."]}}]}}"#
+                )
+            })
+            .collect();
+        workspace.consolidate(["stage"]).input(lines.join("\n")).run().exits(0);
+        staged += count;
+    };
+    stage(5);
+    let begun = Instant::now();
+    start(&[]).finish().exits(0);
+    let longest = begun.elapsed();
+    for round in 0..60 {
+        stage(1 + round % 4);
+        let batches: &[&str] = if round % 2 == 0 { &["--batch-entries", "1"] } else { &[] };
+        let mut running = start(batches);
+        thread::sleep(moments.next(longest));
+        running.kill();
+    }
+    start(&[]).finish().exits(0);
+    let records = workspace.records();
+    let text: String = records.values().map(|content| String::from_utf8_lossy(content)).collect();
+    for point in 0..staged {
+        assert_eq!(text.matches(&format!("- point {point}.")).count(), 1, "point {point} of {staged}");
+    }
+    assert_eq!(workspace.ids(), [] as [String; 0]);
+    assert_eq!(names(&workspace.root().join("runs/.unfinished")), [] as [String; 0]);
+    workspace.consolidate(["doctor"]).run().exits(0);
+    // Temporary files of killed writers stay for a day.
+    assert_eq!((workspace.lock_bytes(), workspace.owners()), (None, Vec::new()));
 }
