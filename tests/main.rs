@@ -3,9 +3,10 @@
 #[cfg(unix)]
 mod cli;
 mod component;
+mod digest;
 mod model;
 mod plugin;
-mod plugins;
+
 mod rules;
 mod shipped_component;
 #[cfg(unix)]

@@ -21,6 +21,7 @@
 //! what was to be removed, or if nothing stands for its removal any more: then a late owner has taken what
 //! a later run has made. Whoever takes the lock next puts back what such an owner did not come to.
 
+use crate::digest::Digest;
 use crate::durable::{Durability, create_whole, sync_names};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
@@ -30,14 +31,14 @@ use crate::layout::{
     unfinished_path,
 };
 use crate::memory::format::MAX_RECORD_BYTES;
-use crate::memory::{Change, escaped_len, read_text};
+use crate::memory::{Change, escaped_len, read_record};
 use crate::outcome::ChangedRecord;
 use crate::runs::{OLD_TEMPORARY_MS, Runs, is_old};
 use crate::workspace::{open_existing, open_or_create};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 
-/// The largest file of old contents that is read, in bytes: a draft's limit, and room for escapes.
+/// The largest file of old contents that is read, in bytes: twice what a draft may hold.
 const MAX_BEFORE_BYTES: u64 = 128 * 1024 * 1024;
 
 /// How many records a message names.
@@ -58,27 +59,6 @@ struct BeforeRecord {
     before: Option<String>,
     /// None: there is no file.
     after: Option<Digest>,
-}
-
-/// Tells whether a file is still the same. Nobody gains by making two files look alike: who can write one
-/// can write the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Digest {
-    bytes: u64,
-    fnv1a: u64,
-}
-
-impl Digest {
-    fn of(text: &str) -> Self {
-        Digest::of_bytes(text.as_bytes())
-    }
-
-    fn of_bytes(text: &[u8]) -> Self {
-        let fnv1a = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        Digest { bytes: text.len() as u64, fnv1a }
-    }
 }
 
 /// What became of a record that was to be removed.
@@ -222,7 +202,7 @@ impl<D: Dir> Runs<D> {
                     read => read?,
                 }),
             };
-            let before = find(before.as_deref(), &name);
+            let before = find(before.as_deref(), index, &name);
             if change.removed {
                 let what = self.put_aside(&dir, content, &name, before, durability)?;
                 if what == Aside::PutBack {
@@ -298,7 +278,7 @@ impl<D: Dir> Runs<D> {
         let expected = before.and_then(|record| record.before.as_deref());
         let made = before.and_then(|record| record.after);
         // Another process may have been faster.
-        if expected.map(str::as_bytes) == Some(&current) || made == Some(Digest::of_bytes(&current)) {
+        if expected.map(str::as_bytes) == Some(&current) || made == Some(Digest::of(&current)) {
             return Ok(false);
         }
         let (before, _) = open_or_create(&self.dir, BEFORE, BEFORE_PATH)?;
@@ -309,7 +289,7 @@ impl<D: Dir> Runs<D> {
         let failed = |error: FsError| unapplied(content.run, &before_path(&first), &error.to_string());
         let is_kept = keep_text(&before, &first, &current).map_err(failed)?;
         if !is_kept {
-            let second = format!("{name}.{:016x}.md", Digest::of_bytes(&current).fnv1a);
+            let second = format!("{name}.{:016x}.md", Digest::of(&current).fnv1a);
             if !keep_text(&before, &second, &current).map_err(failed)? {
                 before.unlink(&second).map_err(failed)?;
                 keep_text(&before, &second, &current).map_err(failed)?;
@@ -481,7 +461,7 @@ impl<D: Dir> Runs<D> {
                 Some(memory) => read_record(memory, &name)?,
                 None => None,
             };
-            if current.as_deref().map(Digest::of) != record.after {
+            if current.as_deref().map(digest) != record.after {
                 changed.push(name.path());
             } else if current != record.before {
                 changes.push(Change { name, before: current, after: record.before });
@@ -588,7 +568,7 @@ fn before_file(run: RunId, changes: &[Change]) -> Vec<u8> {
             kind: change.name.kind(),
             slug: change.name.slug(),
             before: change.before.as_deref(),
-            after: change.after.as_deref().map(Digest::of),
+            after: change.after.as_deref().map(digest),
         })
         .collect();
     // At once and not by doubling: a large one would need three times its size.
@@ -600,8 +580,14 @@ fn before_file(run: RunId, changes: &[Change]) -> Vec<u8> {
     file
 }
 
-fn find<'a>(records: Option<&'a [BeforeRecord]>, name: &RecordName) -> Option<&'a BeforeRecord> {
-    records?.iter().find(|record| record.kind == name.kind() && record.slug == name.slug())
+fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+/// What a record was. They stand in the order of the changes.
+fn find<'a>(records: Option<&'a [BeforeRecord]>, index: u32, name: &RecordName) -> Option<&'a BeforeRecord> {
+    let record = records?.get(usize::try_from(index).ok()?)?;
+    (record.kind == name.kind() && record.slug == name.slug()).then_some(record)
 }
 
 /// Each kind once.
@@ -614,14 +600,6 @@ fn kinds<'a>(kinds: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 fn kind_path(kind: &str) -> String {
     format!("{MEMORY}/{kind}")
-}
-
-/// The text of a record's file; none if there is none.
-fn read_record<D: Dir>(memory: &D, name: &RecordName) -> Result<Option<String>> {
-    match open_existing(memory, name.kind(), &kind_path(name.kind()))? {
-        Some(dir) => read_text(&dir, name),
-        None => Ok(None),
-    }
 }
 
 fn not_before(path: &str, reason: &str) -> Error {

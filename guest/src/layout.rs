@@ -2,6 +2,7 @@
 //! parts or recognised here byte for byte; nothing that comes out of a file or from a caller ever
 //! becomes part of a path unchecked.
 
+use crate::digest::fnv1a;
 use crate::system::{Identity, Scope};
 use std::fmt;
 
@@ -392,10 +393,8 @@ pub fn name_part(text: &str) -> String {
     } else if text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         text.into()
     } else {
-        // FNV-1a, 64 bits: names must be short; nobody gains by making two machines collide.
-        let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        // Names must be short; nobody gains by making two machines collide.
+        let digest = fnv1a(text.as_bytes());
         format!("h{digest:016x}")
     }
 }

@@ -29,6 +29,7 @@
 
 #![cfg_attr(not(target_family = "wasm"), forbid(unsafe_code))]
 
+mod digest;
 pub mod doctor;
 pub mod durable;
 pub mod entry;

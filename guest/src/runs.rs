@@ -94,6 +94,12 @@ pub struct Recovered {
     pub note: Option<String>,
 }
 
+impl Recovered {
+    fn new(run: RunId, owner: Owner, ending: Ending) -> Self {
+        Recovered { run, owner, ending, removed: 0, failed: Vec::new(), unapplied: false, note: None }
+    }
+}
+
 /// What deleting entries came to.
 #[derive(Debug, Default)]
 pub(crate) struct Deleted {
@@ -242,10 +248,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 Progress::Committed => recovered.extend(runs.end_committed(run, staging, durability)?),
             }
         }
-        // Nobody can commit them any more: a ticket that is made now fails at the flag, which is gone.
-        still_ours()?;
-        runs.discard_contents(&contents);
-        runs.put_strays_back(&aside, durability);
+        if !contents.is_empty() || !aside.is_empty() {
+            // Nobody can commit them any more: a ticket that is made now fails at the flag, which is gone.
+            still_ours()?;
+            runs.discard_contents(&contents);
+            runs.put_strays_back(&aside, durability);
+        }
         if let Some(record) = dead.filter(|record| !record.consumed_ids.is_empty()) {
             // The original format has no name for a run.
             let run = record.run_id.as_deref().and_then(RunId::parse).unwrap_or_else(|| self.new_id());
@@ -253,15 +261,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 self.note_aborted(runs, run, record, by, "its owner stopped before it was committed");
                 let ending = Ending::Aborted;
                 let owner = record.owner();
-                recovered.push(Recovered {
-                    run,
-                    owner,
-                    ending,
-                    removed: 0,
-                    failed: Vec::new(),
-                    unapplied: false,
-                    note: None,
-                });
+                recovered.push(Recovered::new(run, owner, ending));
             }
         }
         Ok(recovered)
@@ -477,15 +477,7 @@ impl<D: Dir> Runs<D> {
         if is_decided || self.write_ended(run, &outcome, temporary).is_ok() {
             let _ = self.unfinished.unlink(&Progress::Sealed.name(run));
         }
-        Ok(Recovered {
-            run,
-            owner,
-            ending: Ending::Aborted,
-            removed: 0,
-            failed: Vec::new(),
-            unapplied: false,
-            note: None,
-        })
+        Ok(Recovered::new(run, owner, Ending::Aborted))
     }
 
     fn end_committed(&self, run: RunId, staging: &D, durability: Durability) -> Result<Option<Recovered>> {
@@ -502,15 +494,7 @@ impl<D: Dir> Runs<D> {
                 let owner = Owner::unknown();
                 let note = Some(format!("its outcome can't be read, its entries come again: {reason}"));
                 let ending = Ending::Consolidated;
-                return Ok(Some(Recovered {
-                    run,
-                    owner,
-                    ending,
-                    removed: 0,
-                    failed: Vec::new(),
-                    unapplied: false,
-                    note,
-                }));
+                return Ok(Some(Recovered { note, ..Recovered::new(run, owner, ending) }));
             }
         };
         let owner = outcome.owner();
@@ -519,22 +503,15 @@ impl<D: Dir> Runs<D> {
             && let Err(error) = sync_names(&self.unfinished)
         {
             let note = Some(format!("it may not survive a power failure, nothing was deleted: {error}"));
-            return Ok(Some(Recovered {
-                run,
-                owner,
-                ending: outcome.outcome,
-                removed: 0,
-                failed: Vec::new(),
-                unapplied: !outcome.changes.is_empty(),
-                note,
-            }));
+            let unapplied = !outcome.changes.is_empty();
+            return Ok(Some(Recovered { unapplied, note, ..Recovered::new(run, owner, outcome.outcome) }));
         }
         let mut note = match self.apply(run, &outcome.changes, durability) {
             Ok(note) => note,
             Err(error) => {
-                let ending = outcome.outcome;
-                let (failed, note) = (Vec::new(), Some(error.message));
-                return Ok(Some(Recovered { run, owner, ending, removed: 0, failed, unapplied: true, note }));
+                let note = Some(error.message);
+                let unfinished = Recovered::new(run, owner, outcome.outcome);
+                return Ok(Some(Recovered { unapplied: true, note, ..unfinished }));
             }
         };
         let Deleted { removed, failed, .. } = delete_entries(staging, outcome.entry_ids);
@@ -544,7 +521,7 @@ impl<D: Dir> Runs<D> {
             Ok(()) => {}
             Err(error) => note = Some(format!("its deletes may not survive a power failure: {error}")),
         }
-        Ok(Some(Recovered { run, owner, ending: outcome.outcome, removed, failed, unapplied: false, note }))
+        Ok(Some(Recovered { removed, failed, note, ..Recovered::new(run, owner, outcome.outcome) }))
     }
 
     /// Removes old outcomes, and temporary files that killed writers left among them.

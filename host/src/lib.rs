@@ -51,6 +51,10 @@
 //! are as they were or as the call was to leave them; a lock that was being taken or held is cleared,
 //! and the entries stay.
 //!
+//! A [`Plugin`] runs in an engine of the same [`Runtime`], in a store of its own, and gets nothing but
+//! what [`PluginOptions`] grants it. It only answers: what it wants of memory is checked and done by the
+//! component, in the commit of the run.
+//!
 //! # Limits
 //!
 //! An instance has 256 MiB of memory and a call 30 seconds, unless [`RuntimeBuilder`] says otherwise;

@@ -262,17 +262,11 @@ impl Lock {
             whole.removed += report.removed;
             whole.missing += report.missing;
             whole.failed.extend(report.failed.into_iter().map(Into::into));
-            self.report_note(report.note.as_deref());
+            warn_of(&self.held.workspace.root().display().to_string(), report.note.as_deref());
             whole.note = whole.note.or(report.note);
             if report.left == 0 {
                 return Ok(whole);
             }
-        }
-    }
-
-    fn report_note(&self, note: Option<&str>) {
-        if let Some(note) = note {
-            tracing::warn!(root = %self.held.workspace.root().display(), note, "the run is committed");
         }
     }
 
@@ -368,9 +362,7 @@ impl Lock {
             report.failed.extend(earlier.failed.into_iter().map(Into::into));
             report.note = earlier.note.or(report.note);
         }
-        if let Some(note) = &report.note {
-            tracing::warn!(%root, note, "the run is committed");
-        }
+        warn_of(&root, report.note.as_deref());
         for failed in &report.failed {
             tracing::warn!(
                 %root,
@@ -396,9 +388,12 @@ impl Lock {
     /// [`LockLost`](crate::ErrorCode::LockLost): another owner has taken over. An I/O error: the lock may still
     /// be on disk.
     pub fn release_only(self, reason: Option<&str>) -> Result<ReleaseReport, Error> {
-        self.release("release the lock", |lock, store, resource| {
+        let root = self.held.workspace.root().display().to_string();
+        let report = self.release("release the lock", |lock, store, resource| {
             lock.call_release_only(store, resource, reason)
-        })
+        })?;
+        warn_of(&root, report.note.as_deref());
+        Ok(report)
     }
 
     fn release(
@@ -443,6 +438,13 @@ impl Lock {
                 Err(error)
             }
         }
+    }
+}
+
+/// Says what people should know of a run that is committed.
+fn warn_of(root: &str, note: Option<&str>) {
+    if let Some(note) = note {
+        tracing::warn!(root, note, "the run is committed");
     }
 }
 

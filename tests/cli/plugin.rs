@@ -265,10 +265,7 @@ fn plugin_gets_the_payload_character_for_character() {
     workspace.run_plugin(&one_update("note", "echo", ECHO), &[]).exits(0);
     let text = workspace.text("memory/note/echo.md");
     assert!(text.contains(odd), "{text}");
-    assert!(
-        text.contains(&format!("title: {}", staged.out.trim())) || text.contains(staged.out.trim()),
-        "{text}"
-    );
+    assert!(text.contains(&format!("title: \"{}\"\n", staged.out.trim())), "{text}");
 }
 
 #[test]

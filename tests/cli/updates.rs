@@ -382,3 +382,29 @@ fn options_that_mean_nothing_are_wrong_usage() {
     }
     assert_eq!(workspace.ids(), ids);
 }
+
+/// The script that the README shows does what the README says: the same material once more changes nothing.
+#[test]
+fn command_of_the_readme_writes_records_and_bears_entries_twice() {
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("there is no python3 here");
+        return;
+    }
+    let project = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(project.join("README.md")).expect("the README");
+    let script =
+        readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a script");
+    let workspace = TestWorkspace::new();
+    std::fs::write(workspace.root().join("script.py"), script).expect("written");
+    let run = || {
+        workspace.consolidate(["stage"]).args([project.join("tests/sample/payloads.jsonl")]).run().exits(0);
+        let command = ["run", "--json", "--updates", "--batch-entries", "4", "--", "python3", "script.py"];
+        workspace.consolidate(command).current_dir(workspace.root()).run().exits(0).json()["records"].clone()
+    };
+    assert!(run()["created"].as_u64().is_some_and(|created| created > 3));
+    let path = workspace.root().join("memory/decision/metres.md");
+    let by_hand = std::fs::read_to_string(&path).expect("a record") + "by hand\n";
+    std::fs::write(&path, &by_hand).expect("written");
+    assert_eq!(run(), serde_json::json!({ "created": 0, "changed": 0 }));
+    assert_eq!(std::fs::read_to_string(&path).expect("a record"), by_hand);
+}

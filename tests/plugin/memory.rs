@@ -41,7 +41,7 @@ fn list_of_an_empty_memory_is_empty() {
 fn names_that_can_not_be_one_give_no_record() {
     for slug in [(4104, 9), (4104, 2), (4113, 1), (4112, 2), (0, 0)] {
         let mut plugin = load(&getting((4096, 8), slug), &PluginOptions::new());
-        assert!(matches!(count(&mut plugin), 1 | 2), "{slug:?}");
+        assert_eq!(count(&mut plugin), 1, "{slug:?}");
     }
 }
 

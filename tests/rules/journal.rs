@@ -707,3 +707,27 @@ fn what_somebody_writes_in_the_moment_of_the_commit_is_kept_and_said() {
     assert_eq!(kept, "by hand\n");
     assert_eq!(place.memory()["fact/changed.md"], "new text\n");
 }
+
+#[test]
+fn what_somebody_writes_in_the_moment_of_an_undo_is_kept_and_said() {
+    let place = Place::new();
+    let run = place.run(changes()).expect("a run");
+    let faults = Faults::none();
+    let pod = place.workspace.open_faulty(&place.world.start(OWN), &faults);
+    let (mut held, _) = pod.acquire(&options(Durability::Full)).expect("held");
+    let path = place.path("fact", "changed");
+    faults.become_(move |_, call| {
+        if call.op == Op::Rename && call.to.ends_with(".committed") {
+            fs::write(&path, "by hand\n").expect("written");
+        }
+        Fault::Pass
+    });
+    held.undo(run).expect("undone");
+    let note = held.release_only(None).expect("released").note.expect("it is said");
+    assert!(note.contains("memory/fact/changed.md"), "{note}");
+    assert_eq!(place.memory()["fact/changed.md"], "old text\n");
+    let before = place.workspace.root().join(BEFORE_PATH);
+    let kept = names(&before).into_iter().filter(|name| name.ends_with(".md"));
+    let kept: Vec<String> = kept.map(|name| fs::read_to_string(before.join(name)).expect("kept")).collect();
+    assert_eq!(kept, ["by hand\n"]);
+}

@@ -362,7 +362,7 @@ impl<D: Dir, S: System> Held<D, S> {
         }
         ours?;
         self.remove()?;
-        Ok(ReleaseReport::default())
+        Ok(ReleaseReport { note: self.kept, ..ReleaseReport::default() })
     }
 
     fn remove_if_ours(&self) -> Result<()> {

@@ -5,6 +5,7 @@ use super::format::{self, MAX_RECORD_BYTES, MAX_TITLE_CHARS, target};
 use super::{
     Change, Mark, Origin, Record, RecordListing, Status, Update, UpdateLimits, parse_file, record_name, shown,
 };
+use crate::digest::Digest;
 use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, Time};
@@ -14,7 +15,6 @@ use crate::system::System;
 use crate::workspace::Workspace;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
-use std::hash::{DefaultHasher, Hasher};
 
 /// How many bytes the texts of a draft may have, those before and those after the changes.
 pub const MAX_DRAFT_BYTES: u64 = 64 * 1024 * 1024;
@@ -31,21 +31,14 @@ pub struct Draft {
     /// Of the texts in `changes`, in bytes.
     size: u64,
     /// The files that were read and not changed.
-    seen: BTreeMap<RecordName, Digest>,
+    seen: BTreeMap<RecordName, Option<Digest>>,
     /// All files as they were when a consolidator began that reads them by itself.
     watched: Option<BTreeMap<RecordName, Mark>>,
 }
 
-/// A file as it was read: its length and 64 bits; none: there was none. It notices edits, it withstands
-/// no forger: who can write the file needs no collision.
-type Digest = Option<(u64, u64)>;
-
-fn digest(text: Option<&str>) -> Digest {
-    text.map(|text| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(text.as_bytes());
-        (text.len() as u64, hasher.finish())
-    })
+/// A file as it was read; none: there was none.
+fn digest(text: Option<&str>) -> Option<Digest> {
+    text.map(|text| Digest::of(text.as_bytes()))
 }
 
 fn size_of(change: &Change) -> u64 {

@@ -163,7 +163,7 @@ fn unusable(name: &RecordName, reason: &str) -> Error {
 }
 
 /// The text of a record's file; none if there is none.
-pub(crate) fn read_text(dir: &impl Dir, name: &RecordName) -> Result<Option<String>> {
+fn read_text(dir: &impl Dir, name: &RecordName) -> Result<Option<String>> {
     match read_file(dir, &name.file_name(), MAX_RECORD_BYTES) {
         Ok(Content::Whole(content)) => {
             format::text_of(content).map(Some).map_err(|fault| unusable(name, &fault.to_string()))
@@ -271,10 +271,18 @@ impl<D: Dir, S: System> Workspace<D, S> {
 
     /// The text of a record's file; none if there is none.
     pub(crate) fn record_text(&self, name: &RecordName) -> Result<Option<String>> {
-        let Some(memory) = open_existing(&*self.root, MEMORY, MEMORY)? else { return Ok(None) };
-        let path = format!("{MEMORY}/{}", name.kind());
-        let Some(dir) = open_existing(&memory, name.kind(), &path)? else { return Ok(None) };
-        read_text(&dir, name)
+        match open_existing(&*self.root, MEMORY, MEMORY)? {
+            Some(memory) => read_record(&memory, name),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The same, in the directory of the records.
+pub(crate) fn read_record(memory: &impl Dir, name: &RecordName) -> Result<Option<String>> {
+    match open_existing(memory, name.kind(), &format!("{MEMORY}/{}", name.kind()))? {
+        Some(dir) => read_text(&dir, name),
+        None => Ok(None),
     }
 }
 
