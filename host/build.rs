@@ -15,6 +15,8 @@ use std::{env, fs, process};
 
 /// The component that ships with the host, from the package's directory.
 const SHIPPED: &str = "component/consolidation.wasm";
+/// `wasmtime` takes `wasmtime-wasi` for the component on every platform; see `src/wasi/mod.rs`.
+const WASI: &str = "CONSOLIDATION_WASI";
 /// Names another component to build in.
 const OVERRIDE: &str = "CONSOLIDATION_COMPONENT";
 
@@ -22,6 +24,11 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/engine/config.rs");
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
+    println!("cargo::rerun-if-env-changed={WASI}");
+    println!("cargo::rustc-check-cfg=cfg(lean_wasi)");
+    if env::var_os("CARGO_CFG_UNIX").is_some() && env::var_os(WASI).is_none_or(|wasi| wasi != "wasmtime") {
+        println!("cargo::rustc-cfg=lean_wasi");
+    }
     let component = match env::var_os(OVERRIDE) {
         Some(path) if !path.is_empty() => PathBuf::from(path),
         _ => Path::new(&variable("CARGO_MANIFEST_DIR")).join(SHIPPED),

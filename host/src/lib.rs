@@ -86,6 +86,7 @@ mod snapshot;
 mod sys;
 mod types;
 mod wait;
+mod wasi;
 mod workspace;
 
 pub use consolidation::{

@@ -7,13 +7,14 @@ use crate::engine::Runtime;
 use crate::error::{Error, Fault};
 use crate::keeper::Keeper;
 use crate::lock::Lock;
-use crate::sandbox::{Instance, Root, State};
+use crate::sandbox::{Instance, State};
 use crate::snapshot::Snapshot;
 use crate::types::{
     AcquireOptions, ChangedRecord, Durability, Entry, EntryId, Finding, Gates, History, Limits, LockStatus,
     MemoryRecord, QuarantinedEntry, RecordListing, RecoveredRun, Run, Source, Summary, Takeover, Update,
     UpdateLimits,
 };
+use crate::wasi::Root;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -221,7 +221,7 @@ fn read_only_workspace_can_be_looked_at_and_not_changed() {
         refused(workspace.stage(&payload(1)), ErrorCode::ReadOnly),
         refused(workspace.acquire(POD), ErrorCode::ReadOnly),
     ] {
-        assert!(error.to_string().contains("mounted read-only"), "{error}");
+        assert!(error.to_string().contains("read-only"), "{error}");
     }
 
     // With entries and a lock that was never taken over.

@@ -13,6 +13,9 @@ use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
 /// The data of a store whose guest is held to limits.
 pub(crate) trait Limited: Send + 'static {
+    /// Do its calls block on a tokio runtime? Those of `wasmtime-wasi` do.
+    const BLOCKS_ON_TOKIO: bool = true;
+
     fn limits(&mut self) -> &mut Limits;
 
     /// What the guest printed before it trapped, for the message.
@@ -154,12 +157,15 @@ pub(crate) fn run<T: Limited, R: Send>(
     code: impl FnOnce(&mut Store<T>) -> wasmtime::Result<R> + Send,
 ) -> Result<R, Fault> {
     let _ticking = runtime.tick().map_err(Fault::Host)?;
-    let result = outside_of_tokio(|| {
+    let run = || {
         store.data_mut().limits().begin(timeout);
         store.set_epoch_deadline(1);
         code(store)
-    })
-    .map_err(Fault::Host)?;
+    };
+    let result = match T::BLOCKS_ON_TOKIO {
+        true => outside_of_tokio(run).map_err(Fault::Host)?,
+        false => run(),
+    };
     result.map_err(|error| {
         if is_interrupt(&error) {
             return Fault::Timeout { after: timeout };
@@ -173,8 +179,8 @@ pub(crate) fn run<T: Limited, R: Send>(
     })
 }
 
-/// Runs `code`, on a thread of its own if this one belongs to a tokio runtime: WASI's calls block on
-/// a runtime themselves, and tokio panics if that is done on one of its workers.
+/// Runs `code`, on a thread of its own if this one belongs to a tokio runtime: the calls of `wasmtime-wasi`
+/// block on a runtime themselves, and tokio panics if that is done on one of its workers.
 fn outside_of_tokio<T: Send>(code: impl FnOnce() -> T + Send) -> io::Result<T> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Ok(code());

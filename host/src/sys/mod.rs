@@ -3,6 +3,8 @@
 
 #[cfg(feature = "cli")]
 pub(crate) mod command;
+#[cfg(lean_wasi)]
+pub(crate) mod files;
 pub(crate) mod image;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -1,0 +1,377 @@
+//! Calls on descriptors of files and directories. Invariant: a name is one component and is not followed
+//! if it is a symbolic link; the one call that takes more than that, [`open`], has the kernel resolve it
+//! beneath the directory. Nothing here waits for what is not a file: a named pipe is opened without
+//! waiting for its other end.
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+pub(crate) type Result<T> = std::result::Result<T, Errno>;
+
+/// Names in one listing call to the kernel: about 500 of them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LISTING_BYTES: usize = 32 * 1024;
+
+/// Opens a directory by its path, for everybody who then names files in it.
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Is it one component that does not lead upwards? `.` is one.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name != ".." && !name.contains(['/', '\0'])
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) create: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) truncate: bool,
+    pub(crate) directory: bool,
+    /// A symbolic link at the end of the path is followed, if it leads to something beneath the directory.
+    pub(crate) follow: bool,
+}
+
+/// Opens a file or a directory beneath one.
+pub(crate) fn open(directory: impl AsFd, path: &str, how: How) -> Result<OwnedFd> {
+    let directory = directory.as_fd();
+    let mut flags = OFlags::CLOEXEC | OFlags::NOCTTY;
+    flags |= match (how.read, how.write) {
+        (true, true) => OFlags::RDWR,
+        (false, true) => OFlags::WRONLY,
+        _ => OFlags::RDONLY,
+    };
+    flags.set(OFlags::CREATE, how.create);
+    flags.set(OFlags::EXCL, how.exclusive);
+    flags.set(OFlags::TRUNC, how.truncate);
+    flags.set(OFlags::DIRECTORY, how.directory);
+    flags.set(OFlags::NOFOLLOW, !how.follow);
+    match resolve(directory, path, flags | OFlags::NONBLOCK, how) {
+        // A file that another process has a lease on (`fcntl(2)`, F_SETLEASE): whoever does not want to
+        // wait for it to give the lease up is refused. It must be a file for sure before it is waited for.
+        Err(Errno::WOULDBLOCK) if is_plain(path) && is_file(directory, path) => {
+            resolve(directory, path, flags, how)
+        }
+        other => other,
+    }
+}
+
+fn is_file(directory: BorrowedFd<'_>, name: &str) -> bool {
+    stat(directory, name).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+}
+
+fn resolve(directory: BorrowedFd<'_>, path: &str, flags: OFlags, how: How) -> Result<OwnedFd> {
+    let mode = if how.create { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+    if is_plain(path) && !how.follow {
+        return rustix::fs::openat(directory, path, flags, mode);
+    }
+    beneath(directory, path, flags, mode)
+}
+
+/// Has the kernel resolve a path that may have several components and links (`openat2(2)`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn beneath(directory: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    use rustix::fs::ResolveFlags;
+    /// A rename somewhere on the machine while `..` is being resolved has the kernel ask for another try.
+    const TRIES: usize = 8;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut result = Err(Errno::AGAIN);
+    for _ in 0..TRIES {
+        result = rustix::fs::openat2(directory, path, flags, mode, resolve);
+        if !matches!(result, Err(Errno::AGAIN)) {
+            break;
+        }
+    }
+    match result {
+        // It leads outside; or there is no such call, and nothing else resolves a path safely.
+        Err(Errno::XDEV | Errno::NOSYS) => Err(Errno::PERM),
+        other => other,
+    }
+}
+
+/// No call resolves a path safely.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn beneath(_directory: BorrowedFd<'_>, _path: &str, _flags: OFlags, _mode: Mode) -> Result<OwnedFd> {
+    Err(Errno::PERM)
+}
+
+/// The name, if it is a plain one.
+fn plain(name: &str) -> Result<&str> {
+    match is_plain(name) {
+        true => Ok(name),
+        false if name.is_empty() => Err(Errno::NOENT),
+        false => Err(Errno::PERM),
+    }
+}
+
+/// Looks at a name.
+pub(crate) fn stat(directory: impl AsFd, name: &str) -> Result<Stat> {
+    rustix::fs::statat(directory, plain(name)?, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+pub(crate) fn create_directory(directory: impl AsFd, name: &str) -> Result<()> {
+    rustix::fs::mkdirat(directory, plain(name)?, Mode::from_raw_mode(0o777))
+}
+
+pub(crate) fn link(from: impl AsFd, name: &str, to: impl AsFd, new_name: &str) -> Result<()> {
+    rustix::fs::linkat(from, plain(name)?, to, plain(new_name)?, AtFlags::empty())
+}
+
+pub(crate) fn rename(from: impl AsFd, name: &str, to: impl AsFd, new_name: &str) -> Result<()> {
+    rustix::fs::renameat(from, plain(name)?, to, plain(new_name)?)
+}
+
+pub(crate) fn unlink(directory: impl AsFd, name: &str) -> Result<()> {
+    rustix::fs::unlinkat(directory, plain(name)?, AtFlags::empty())
+}
+
+pub(crate) fn sync(file: impl AsFd) -> Result<()> {
+    rustix::fs::fsync(file)
+}
+
+/// Reads at most so many bytes.
+pub(crate) fn read(file: impl AsFd, len: usize, offset: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(len);
+    if len > 0 {
+        rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), offset)?;
+    }
+    Ok(bytes)
+}
+
+pub(crate) fn write(file: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize> {
+    rustix::io::pwrite(file, bytes, offset)
+}
+
+/// A name in a directory and what it stands for; no name if it is not UTF-8.
+pub(crate) type Listed = (Option<String>, FileType);
+
+/// A listing that goes on where the last call ended.
+pub(crate) struct Listing {
+    directory: OwnedFd,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    buffer: Vec<u8>,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    read: std::collections::VecDeque<Listed>,
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    names: rustix::fs::Dir,
+}
+
+impl Listing {
+    /// Of the whole directory, from its start, whoever else lists it through the same descriptor.
+    pub(crate) fn new(directory: impl AsFd) -> Result<Listing> {
+        let how = How { read: true, directory: true, ..How::default() };
+        let directory = open(directory, ".", how)?;
+        Ok(Listing {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            buffer: Vec::with_capacity(LISTING_BYTES),
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            read: std::collections::VecDeque::new(),
+            #[cfg(not(any(target_os = "linux", target_os = "android")))]
+            names: rustix::fs::Dir::read_from(&directory)?,
+            directory,
+        })
+    }
+
+    /// The next name but `.` and `..`; none at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Listed>> {
+        loop {
+            match self.next_raw()? {
+                Some((Some(name), FileType::Unknown)) => {
+                    // Some file systems don't tell the type with the name.
+                    return match stat(&self.directory, &name) {
+                        Ok(stat) => Ok(Some((Some(name), FileType::from_raw_mode(stat.st_mode)))),
+                        // It vanished in between.
+                        Err(Errno::NOENT) => continue,
+                        Err(error) => Err(error),
+                    };
+                }
+                Some((Some(name), _)) if name == "." || name == ".." => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn next_raw(&mut self) -> Result<Option<Listed>> {
+        if self.read.is_empty() {
+            let mut raw = rustix::fs::RawDir::new(&self.directory, self.buffer.spare_capacity_mut());
+            while let Some(entry) = raw.next() {
+                let entry = entry?;
+                self.read.push_back((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type()));
+                if raw.is_buffer_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(self.read.pop_front())
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn next_raw(&mut self) -> Result<Option<Listed>> {
+        let Some(entry) = self.names.read() else { return Ok(None) };
+        let entry = entry?;
+        Ok(Some((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    const READ: How = How {
+        read: true,
+        write: false,
+        create: false,
+        exclusive: false,
+        truncate: false,
+        directory: false,
+        follow: false,
+    };
+    const FOLLOW: How = How { follow: true, ..READ };
+    const CREATE: How = How { write: true, create: true, exclusive: true, ..READ };
+
+    /// `inside` with a file and links in it, and `outside` with a secret beside it.
+    struct Place {
+        dir: TempDir,
+        inside: OwnedFd,
+    }
+
+    impl Place {
+        fn new() -> Place {
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            for name in ["inside", "inside/deep", "outside"] {
+                fs::create_dir(dir.path().join(name)).expect("made");
+            }
+            fs::write(dir.path().join("inside/file"), "content").expect("written");
+            fs::write(dir.path().join("outside/secret"), "secret").expect("written");
+            for (link, target) in [("good", "file"), ("bad", "../outside/secret"), ("up", "..")] {
+                symlink(target, dir.path().join("inside").join(link)).expect("linked");
+            }
+            let inside = open_directory(&dir.path().join("inside")).expect("it opens");
+            Place { dir, inside }
+        }
+    }
+
+    #[test]
+    fn name_of_several_components_is_refused_wherever_it_leads() {
+        let place = Place::new();
+        let inside = &place.inside;
+        let absolute = place.dir.path().join("inside/file").to_string_lossy().into_owned();
+        for name in ["../outside/secret", "..", "deep/../file", "deep/", "/", "./file", &absolute] {
+            assert_eq!(stat(inside, name).map(|_| ()), Err(Errno::PERM), "{name}");
+            assert_eq!(unlink(inside, name), Err(Errno::PERM), "{name}");
+            assert_eq!(create_directory(inside, name), Err(Errno::PERM), "{name}");
+            assert_eq!(link(inside, name, inside, "new"), Err(Errno::PERM), "{name}");
+            assert_eq!(link(inside, "file", inside, name), Err(Errno::PERM), "{name}");
+            assert_eq!(rename(inside, name, inside, "new"), Err(Errno::PERM), "{name}");
+            assert_eq!(rename(inside, "file", inside, name), Err(Errno::PERM), "{name}");
+        }
+        assert_eq!(stat(inside, "").map(|_| ()), Err(Errno::NOENT));
+        assert!(unlink(inside, "file\0/../../outside/secret").is_err());
+        assert_eq!(fs::read_dir(place.dir.path().join("outside")).expect("listed").count(), 1);
+        assert_eq!(fs::read_dir(place.dir.path().join("inside")).expect("listed").count(), 5);
+    }
+
+    #[test]
+    fn link_is_followed_only_where_that_is_asked_for_and_never_outside() {
+        let place = Place::new();
+        let inside = &place.inside;
+        assert_eq!(open(inside, "good", READ).map(|_| ()), Err(Errno::LOOP));
+        assert_eq!(open(inside, "bad", READ).map(|_| ()), Err(Errno::LOOP));
+        assert_eq!(open(inside, "bad", FOLLOW).map(|_| ()), Err(Errno::PERM));
+        assert_eq!(open(inside, "up/outside/secret", READ).map(|_| ()), Err(Errno::PERM));
+        assert_eq!(open(inside, "../outside/secret", FOLLOW).map(|_| ()), Err(Errno::PERM));
+        assert!(open(inside, "bad", CREATE).is_err());
+        let kind = |stat: Stat| FileType::from_raw_mode(stat.st_mode);
+        assert_eq!(stat(inside, "bad").map(kind), Ok(FileType::Symlink));
+        link(inside, "bad", inside, "bad-too").expect("the link itself gets a second name");
+        assert_eq!(stat(inside, "bad-too").map(kind), Ok(FileType::Symlink));
+        unlink(inside, "bad").expect("the link itself goes");
+        assert!(place.dir.path().join("outside/secret").exists());
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn path_that_stays_inside_is_resolved() {
+        let place = Place::new();
+        for path in ["good", "deep/../file", "./file", "deep/../good"] {
+            let file = open(&place.inside, path, FOLLOW).unwrap_or_else(|error| panic!("{path}: {error}"));
+            assert_eq!(read(&file, 100, 0).expect("read"), b"content", "{path}");
+        }
+    }
+
+    #[test]
+    fn named_pipe_is_not_waited_for() {
+        let place = Place::new();
+        let pipe = place.dir.path().join("inside/pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("there is mkfifo");
+        assert!(made.success());
+        let opened = open(&place.inside, "pipe", READ).expect("it opens at once");
+        assert_eq!(read(&opened, 1, 0), Err(Errno::SPIPE));
+        drop(opened);
+        assert_eq!(
+            open(&place.inside, "pipe", How { write: true, ..How::default() }).map(|_| ()),
+            Err(Errno::NXIO)
+        );
+    }
+
+    #[test]
+    fn file_is_created_once_and_read_back_from_any_place() {
+        let place = Place::new();
+        let file = open(&place.inside, "new", CREATE).expect("it is new");
+        assert_eq!(open(&place.inside, "new", CREATE).map(|_| ()), Err(Errno::EXIST));
+        assert_eq!(write(&file, b"0123456789", 0), Ok(10));
+        assert_eq!(write(&file, b"x", 3), Ok(1));
+        sync(&file).expect("synchronised");
+        assert_eq!(read(&file, 4, 2).expect("read"), b"2x45");
+        assert_eq!(read(&file, 100, 8).expect("read"), b"89");
+        assert_eq!(read(&file, 100, 10).expect("read"), b"");
+        assert_eq!(read(&file, 0, 0).expect("read"), b"");
+        rename(&place.inside, "new", &place.inside, "file").expect("it replaces the other");
+        assert_eq!(fs::read(place.dir.path().join("inside/file")).expect("read"), b"012x456789");
+    }
+
+    #[test]
+    fn listing_has_every_name_once_and_its_type() {
+        use std::collections::BTreeMap;
+        use std::os::unix::ffi::OsStrExt as _;
+        let place = Place::new();
+        let odd = std::ffi::OsStr::from_bytes(b"not-\xff-utf8");
+        fs::write(place.dir.path().join("inside").join(odd), "").expect("written");
+        // More than one call of the kernel gives.
+        for number in 0..2_000 {
+            fs::write(place.dir.path().join(format!("inside/{number:060}")), "").expect("written");
+        }
+        let mut two =
+            [Listing::new(&place.inside).expect("it opens"), Listing::new(&place.inside).expect("opens")];
+        let mut listed = [BTreeMap::new(), BTreeMap::new()];
+        let mut unnamed = 0;
+        // In turn: each goes on where it was.
+        while let Some(one) = two[0].next().expect("listed") {
+            let other = two[1].next().expect("listed").expect("as many");
+            for ((name, kind), listed) in [one, other].into_iter().zip(&mut listed) {
+                match name {
+                    Some(name) => assert_eq!(listed.insert(name, kind), None),
+                    None => unnamed += 1,
+                }
+            }
+        }
+        assert_eq!(unnamed, 2);
+        assert_eq!(listed[0], listed[1]);
+        assert_eq!(listed[0].len(), 2_005);
+        assert_eq!(listed[0]["deep"], FileType::Directory);
+        assert_eq!(listed[0]["file"], FileType::RegularFile);
+        assert_eq!(listed[0]["good"], FileType::Symlink);
+        assert_eq!(two[0].next().expect("still at its end"), None);
+    }
+}
