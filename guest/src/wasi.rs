@@ -5,7 +5,7 @@
 //! for `mutate-directory` or synchronised writes, and the preopened directory is opened once more as
 //! `.` before it is listed or synchronised.
 
-use crate::bindings::insomnia::consolidation::process;
+use crate::bindings::insomnia::consolidation::{files, process};
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
 use crate::system::{Evidence, Identity, ProcessState, Scope, System};
 use wasip2::clocks::{monotonic_clock, wall_clock};
@@ -15,7 +15,11 @@ use wasip2::filesystem::types::{
 };
 
 /// An open directory.
-pub(crate) struct WasiDir(Descriptor);
+pub(crate) struct WasiDir {
+    descriptor: Descriptor,
+    /// Opening a directory in it may wait for what is none: see `files` in `wit/`.
+    look_first: bool,
+}
 
 /// An open file.
 pub(crate) struct WasiFile(Descriptor);
@@ -26,12 +30,12 @@ impl WasiDir {
         let Some((root, _)) = preopens::get_directories().into_iter().next() else {
             return Err(FsError { kind: FsErrorKind::NotFound, detail: "the host preopened no directory" });
         };
-        WasiDir(root).open_dir(".")
+        WasiDir { descriptor: root, look_first: !files::refuses_non_directories() }.open_dir(".")
     }
 
     fn open_at(&self, name: &str, open: OpenFlags, flags: DescriptorFlags) -> FsResult<Descriptor> {
         // No SYMLINK_FOLLOW: O_NOFOLLOW.
-        self.0.open_at(PathFlags::empty(), name, open, flags).map_err(error)
+        self.descriptor.open_at(PathFlags::empty(), name, open, flags).map_err(error)
     }
 }
 
@@ -54,19 +58,19 @@ impl Dir for WasiDir {
     type File = WasiFile;
 
     fn open_dir(&self, name: &str) -> FsResult<Self> {
-        // Hosts open first and look afterwards what it is. Opening a named pipe would wait for ever.
-        if self.stat(name)?.kind != Kind::Directory {
+        if self.look_first && self.stat(name)?.kind != Kind::Directory {
             return Err(FsError::new(FsErrorKind::WrongType));
         }
-        self.open_at(name, OpenFlags::DIRECTORY, DescriptorFlags::READ).map(WasiDir)
+        let descriptor = self.open_at(name, OpenFlags::DIRECTORY, DescriptorFlags::READ)?;
+        Ok(WasiDir { descriptor, look_first: self.look_first })
     }
 
     fn create_dir(&self, name: &str) -> FsResult<()> {
-        self.0.create_directory_at(name).map_err(error)
+        self.descriptor.create_directory_at(name).map_err(error)
     }
 
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
-        let stream = self.0.read_directory().map_err(error)?;
+        let stream = self.descriptor.read_directory().map_err(error)?;
         loop {
             match stream.read_directory_entry() {
                 Ok(None) => return Ok(()),
@@ -80,7 +84,7 @@ impl Dir for WasiDir {
     }
 
     fn stat(&self, name: &str) -> FsResult<Stat> {
-        let stat = self.0.stat_at(PathFlags::empty(), name).map_err(error)?;
+        let stat = self.descriptor.stat_at(PathFlags::empty(), name).map_err(error)?;
         Ok(Stat {
             kind: kind(stat.type_),
             size: stat.size,
@@ -103,19 +107,19 @@ impl Dir for WasiDir {
     }
 
     fn link(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
-        self.0.link_at(PathFlags::empty(), name, &to.0, new_name).map_err(error)
+        self.descriptor.link_at(PathFlags::empty(), name, &to.descriptor, new_name).map_err(error)
     }
 
     fn rename(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
-        self.0.rename_at(name, &to.0, new_name).map_err(error)
+        self.descriptor.rename_at(name, &to.descriptor, new_name).map_err(error)
     }
 
     fn unlink(&self, name: &str) -> FsResult<()> {
-        self.0.unlink_file_at(name).map_err(error)
+        self.descriptor.unlink_file_at(name).map_err(error)
     }
 
     fn sync(&self) -> FsResult<()> {
-        self.0.sync().map_err(error)
+        self.descriptor.sync().map_err(error)
     }
 }
 

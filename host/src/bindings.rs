@@ -20,7 +20,7 @@ mod generated {
 pub(crate) use generated::exports::insomnia::consolidation::{
     doctor, lock, memory, quarantine, runs, staging,
 };
-pub(crate) use generated::insomnia::consolidation::{process, types};
+pub(crate) use generated::insomnia::consolidation::{files, process, types};
 pub(crate) use generated::{Consolidation, ConsolidationPre};
 
 /// The value of a record with the same fields in the other of the two type families.

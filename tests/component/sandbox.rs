@@ -62,7 +62,7 @@ fn component_imports_nothing_but_files_clocks_randomness_streams_and_processes()
     for import in &imports {
         let allowed = match import.split_once('/') {
             Some(("wasi:io" | "wasi:clocks" | "wasi:random" | "wasi:filesystem" | "wasi:cli", _)) => true,
-            Some(("insomnia:consolidation", interface)) => matches!(interface, "types" | "process"),
+            Some(("insomnia:consolidation", interface)) => matches!(interface, "types" | "process" | "files"),
             _ => false,
         };
         assert!(allowed, "it imports {import}");

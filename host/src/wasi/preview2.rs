@@ -15,6 +15,8 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 /// The guest's name for the workspace root.
 const GUEST_ROOT: &str = ".";
+/// `wasmtime-wasi` opens files and directories alike and looks afterwards.
+pub(super) const REFUSES_NON_DIRECTORIES: bool = false;
 /// Descriptors, directory streams and the like that are open at the same time.
 const MAX_RESOURCES: usize = 1024;
 /// How much of what the guest prints is kept. It prints only when it panics.

@@ -10,6 +10,7 @@ use crate::sys::files::{self, How, Listing};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceTable, WasmList, WasmStr, flags};
 
@@ -19,7 +20,7 @@ const MAX_READ: u64 = 64 * 1024;
 /// An open file or directory.
 pub(crate) enum Descriptor {
     Root(Root),
-    Opened(OwnedFd),
+    Opened(Arc<OwnedFd>),
 }
 
 impl AsFd for Descriptor {
@@ -27,6 +28,14 @@ impl AsFd for Descriptor {
         match self {
             Descriptor::Root(root) => root.as_fd(),
             Descriptor::Opened(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl Descriptor {
+    fn list(&self) -> files::Result<Listing> {
+        match self {
+            Descriptor::Root(Root(fd)) | Descriptor::Opened(fd) => Listing::new(fd),
         }
     }
 }
@@ -275,7 +284,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             let opened = files::open(descriptor(&store, &directory)?, &path.to_str(&store)?, how);
             match opened {
                 // A table that is full stops the guest; the descriptor is closed with the error.
-                Ok(fd) => Ok((Ok(keep(&mut store, Descriptor::Opened(fd))?),)),
+                Ok(fd) => Ok((Ok(keep(&mut store, Descriptor::Opened(Arc::new(fd)))?),)),
                 Err(errno) => answer(Err(errno)),
             }
         },
@@ -389,7 +398,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         |mut store: StoreContextMut<'_, State>,
          (directory,): (Resource<Descriptor>,)|
          -> Answer<Resource<Listing>> {
-            match Listing::new(descriptor(&store, &directory)?) {
+            match store.data().wasi.table.get(&directory)?.list() {
                 Ok(listing) => Ok((Ok(keep(&mut store, listing)?),)),
                 Err(errno) => answer(Err(errno)),
             }

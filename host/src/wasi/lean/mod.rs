@@ -18,6 +18,8 @@ use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceTable, Resou
 
 /// The guest's name for the workspace root.
 const GUEST_ROOT: &str = ".";
+/// The kernel is asked for a directory (O_DIRECTORY) and looks before it opens.
+pub(super) const REFUSES_NON_DIRECTORIES: bool = true;
 /// Descriptors, directory streams and the like that are open at the same time.
 const MAX_RESOURCES: usize = 1024;
 
