@@ -95,9 +95,9 @@ impl wit_staging::Guest for Component {
         Ok(workspace()?.read_entry(entry_id(&id)?)?.into())
     }
 
-    fn summarize() -> Result<wit_staging::Summary, wit::Error> {
+    fn summarize(read: bool) -> Result<wit_staging::Summary, wit::Error> {
         let workspace = workspace()?;
-        let summary = workspace.summarize()?;
+        let summary = if read { workspace.check_entries() } else { workspace.summarize() }?;
         Ok(wit_staging::Summary {
             entries: summary.entries,
             bytes: summary.bytes,
@@ -124,8 +124,7 @@ impl wit_staging::Guest for Component {
         limits: wit_staging::Limits,
         skip: Vec<String>,
     ) -> Result<wit_staging::Snapshot, wit::Error> {
-        let limits = Limits { max_entries: limits.max_entries, max_bytes: limits.max_bytes };
-        let snapshot = workspace()?.take_snapshot_without(limits, &entry_ids(&skip)?)?;
+        let snapshot = workspace()?.take_snapshot_without(limits.into(), &entry_ids(&skip)?)?;
         Ok(wit_staging::Snapshot::new(SnapshotState(RefCell::new(snapshot))))
     }
 }
@@ -148,7 +147,9 @@ impl wit_staging::GuestSnapshot for SnapshotState {
     }
 
     fn next(&self, max_entries: u32, max_bytes: u64) -> Result<wit_staging::Batch, wit::Error> {
-        let batch = self.0.borrow_mut().next_batch(max_entries, max_bytes);
+        let mut snapshot = self.0.borrow_mut();
+        snapshot.fill()?;
+        let batch = snapshot.next_batch(max_entries, max_bytes);
         Ok(wit_staging::Batch {
             entries: batch.entries.into_iter().map(Into::into).collect(),
             unusable: unusable(&batch.unusable),
@@ -159,6 +160,14 @@ impl wit_staging::GuestSnapshot for SnapshotState {
     fn keep(&self, ids: Vec<String>) -> Result<(), wit::Error> {
         self.0.borrow_mut().keep(&entry_ids(&ids)?);
         Ok(())
+    }
+
+    fn put_back(&self, count: u32) {
+        self.0.borrow_mut().put_back(usize::try_from(count).unwrap_or(usize::MAX));
+    }
+
+    fn advance(&self, limits: wit_staging::Limits, goes_on: bool) -> Result<(), wit::Error> {
+        Ok(self.0.borrow_mut().advance(limits.into(), goes_on)?)
     }
 }
 
@@ -205,6 +214,10 @@ impl wit_lock::Guest for Component {
 impl wit_lock::GuestHeld for HeldState {
     fn record(&self) -> wit_lock::LockRecord {
         self.held.borrow().record().into()
+    }
+
+    fn run(&self) -> Option<String> {
+        self.held.borrow().record().run_id.clone()
     }
 
     fn path(&self) -> String {
@@ -362,8 +375,8 @@ impl wit_memory::GuestDraft for DraftState {
     }
 
     fn change(&self, index: u32) -> Option<wit_memory::Change> {
-        let draft = self.0.borrow();
-        let change = draft.changes().nth(usize::try_from(index).ok()?)?;
+        let mut draft = self.0.borrow_mut();
+        let change = draft.change(usize::try_from(index).ok()?)?;
         Some(wit_memory::Change {
             kind: change.name.kind().to_owned(),
             slug: change.name.slug().to_owned(),
@@ -461,6 +474,12 @@ fn acquire_options(options: wit_lock::Options) -> Result<AcquireOptions, wit::Er
 impl From<wit_staging::Source> for Source {
     fn from(source: wit_staging::Source) -> Self {
         Source { segment_id: source.segment_id, start: source.start, end: source.end }
+    }
+}
+
+impl From<wit_staging::Limits> for Limits {
+    fn from(limits: wit_staging::Limits) -> Self {
+        Limits { max_entries: limits.max_entries, max_bytes: limits.max_bytes }
     }
 }
 

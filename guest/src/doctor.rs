@@ -156,7 +156,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     }
 
     fn examine_staging(&self, staging: &D, findings: &mut Findings) -> Result<()> {
-        let summary = self.summarize()?;
+        let summary = self.check_entries()?;
         for file in &summary.unusable {
             let detail = format!("{}; mend it or move it away", file.reason);
             findings.add(FindingKind::UnusableEntry, staging_path(&file.name), detail);

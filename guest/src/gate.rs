@@ -38,19 +38,23 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let now = self.system.now().millis();
         let mut closed = Vec::new();
         if min_entries.is_some() || min_bytes.is_some() || min_age_ms.is_some() {
-            let ids = self.entry_ids()?;
-            let count = ids.len() as u64;
+            let (mut count, mut oldest, mut bytes) = (0u64, None, 0u64);
+            self.each_entry(&mut |staging, id| {
+                count += 1;
+                oldest = oldest.map_or(Some(id), |oldest: EntryId| Some(oldest.min(id)));
+                if min_bytes.is_some_and(|asked| bytes < asked) {
+                    bytes = bytes.saturating_add(size_of(staging, id)?);
+                }
+                Ok(())
+            })?;
             if let Some(asked) = min_entries.filter(|asked| count < *asked) {
                 closed.push(format!("{}, the gate asks for {asked}", entries_are(count)));
             }
-            if let Some(asked) = min_bytes {
-                let bytes = self.staged_bytes(&ids, asked)?;
-                if bytes < asked {
-                    closed.push(format!("{} staged, the gate asks for {asked}", bytes_are(bytes)));
-                }
+            if let Some(asked) = min_bytes.filter(|asked| bytes < *asked) {
+                closed.push(format!("{} staged, the gate asks for {asked}", bytes_are(bytes)));
             }
             if let Some(asked) = min_age_ms.filter(|asked| *asked > 0) {
-                match ids.first() {
+                match oldest {
                     None => closed.push(format!(
                         "no entry is staged, the gate asks for one that is {} old",
                         duration(asked)
@@ -80,23 +84,6 @@ impl<D: Dir, S: System> Workspace<D, S> {
         Ok((!closed.is_empty()).then(|| closed.join("; ")))
     }
 
-    /// The size of the files of entries; if it reaches `enough`, only that it does so.
-    fn staged_bytes(&self, ids: &[EntryId], enough: u64) -> Result<u64> {
-        let Some(staging) = self.staging()? else { return Ok(0) };
-        let mut bytes = 0u64;
-        for id in ids {
-            if bytes >= enough {
-                break;
-            }
-            match staging.stat(&id.file_name()) {
-                Ok(stat) => bytes = bytes.saturating_add(stat.size),
-                Err(error) if error.kind == FsErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io("look at", staging_path(&id.file_name()), &error)),
-            }
-        }
-        Ok(bytes)
-    }
-
     /// When the newest consolidated run ended, in milliseconds since 1970.
     fn last_consolidated(&self) -> Result<Option<u64>> {
         for run in self.known_runs()?.into_iter().take(MAX_OUTCOMES) {
@@ -108,6 +95,15 @@ impl<D: Dir, S: System> Workspace<D, S> {
             }
         }
         Ok(None)
+    }
+}
+
+/// The size of the file of an entry; 0 if it is gone.
+fn size_of<D: Dir>(staging: &D, id: EntryId) -> Result<u64> {
+    match staging.stat(&id.file_name()) {
+        Ok(stat) => Ok(stat.size),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(0),
+        Err(error) => Err(Error::io("look at", staging_path(&id.file_name()), &error)),
     }
 }
 

@@ -379,7 +379,18 @@ pub(crate) fn quarantine_disorder<D: Dir>(staging: &D, now: Time) -> Result<Opti
 /// How many entries are in the quarantine. What stands in its place holds none.
 pub(crate) fn count<D: Dir>(staging: &D) -> Result<u64> {
     match open_existing(staging, QUARANTINE, QUARANTINE_PATH) {
-        Ok(Some(quarantine)) => Ok(list(&quarantine, QUARANTINE_PATH)?.ids.len() as u64),
+        Ok(Some(quarantine)) => {
+            let mut count = 0;
+            let listed = quarantine.list(&mut |listed| {
+                if let Listed::Named(name, Kind::File) = listed
+                    && EntryId::from_file_name(name).is_some()
+                {
+                    count += 1;
+                }
+            });
+            listed.map_err(|error| Error::io("list", QUARANTINE_PATH, &error))?;
+            Ok(count)
+        }
         Ok(None) => Ok(0),
         Err(error) if error.code == ErrorCode::WrongFileType => Ok(0),
         Err(error) => Err(error),

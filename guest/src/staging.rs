@@ -13,13 +13,16 @@ use crate::layout::{EntryId, STAGING, staging_path};
 use crate::quarantine;
 use crate::system::System;
 use crate::workspace::Workspace;
-use std::vec::IntoIter;
 
 /// How many unusable files a summary names; it counts them all.
 pub const MAX_NAMED_UNUSABLE: usize = 1_000;
 
 /// How old a temporary file must be to count as left by a killed writer: a day, in milliseconds.
 const OLD_TEMPORARY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// How many ids a snapshot with caps holds at least. So many fit into 8 MiB while they are sorted, and
+/// runs that go on with what a snapshot has left seldom need another listing.
+const MIN_HELD: usize = 1 << 18;
 
 /// How many files more than entries that are asked for one batch looks at.
 const MAX_UNUSABLE_IN_BATCH: usize = 256;
@@ -52,13 +55,13 @@ pub struct UnusableFile {
 /// What the staging directory holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Usable entries.
+    /// Entries: by name and type, or usable ones if the files were read.
     pub entries: u64,
-    /// Their bytes.
-    pub bytes: u64,
+    /// Their bytes; none if the files were not read.
+    pub bytes: Option<u64>,
     /// When the oldest was made, in milliseconds since 1970.
     pub oldest_ms: Option<u64>,
-    /// Unusable files.
+    /// Unusable files: those that names and types give away, or all if the files were read.
     pub unusable_count: u64,
     /// The first [`MAX_NAMED_UNUSABLE`] of them, by name.
     pub unusable: Vec<UnusableFile>,
@@ -88,26 +91,113 @@ pub struct Batch {
     pub done: bool,
 }
 
-/// The entries that were there at one moment.
+/// The entries that were there at one moment, the oldest first.
+///
+/// ```text
+/// ids:   let go of  |  read  |  named, to be read  |  beyond the caps   and more that are not held
+///        0 ......... start ... read .............. named .......... len
+/// ```
 #[derive(Debug)]
 pub struct Snapshot<D> {
     staging: Option<D>,
     ids: Vec<EntryId>,
+    start: usize,
     read: usize,
-    left: u64,
+    named: usize,
+    limits: Limits,
+    /// The first entry is taken whatever its size.
+    takes_one: bool,
+    /// How many entries, and how many bytes of files, count for the caps by now.
+    taken: u64,
+    taken_bytes: u64,
+    /// How many more there were, all of them newer than what is held.
+    beyond: u64,
+    /// The newest that was ever held.
+    held_to: Option<EntryId>,
+    /// The newest that there was.
+    newest: Option<EntryId>,
+    /// What is never to be among them, sorted.
+    skip: Vec<EntryId>,
     unusable: Vec<UnusableFile>,
     temporaries: Vec<EntryId>,
 }
 
-/// What one listing found.
-#[derive(Default)]
-struct Listing {
+/// What a listing comes upon.
+enum Found {
+    Entry(EntryId),
+    Unusable(UnusableFile),
+    /// A write in progress, or what a killed writer left of one.
+    Temporary(EntryId),
+}
+
+/// The oldest of many ids, in the memory that those take which are kept.
+struct Oldest {
+    keep: usize,
     ids: Vec<EntryId>,
-    unusable: Vec<UnusableFile>,
-    /// Writes in progress, or what a killed writer left of one.
-    temporaries: Vec<EntryId>,
-    /// How many more files are entries by name and type, and were consumed by a run that was committed.
-    consumed: u64,
+    /// The newest that is kept, once some are not.
+    last: Option<EntryId>,
+    count: u64,
+    newest: Option<EntryId>,
+}
+
+impl Oldest {
+    fn new(keep: usize) -> Self {
+        Oldest { keep, ids: Vec::new(), last: None, count: 0, newest: None }
+    }
+
+    fn add(&mut self, id: EntryId) {
+        self.count += 1;
+        self.newest = self.newest.max(Some(id));
+        if self.last.is_none_or(|last| id < last) {
+            self.ids.push(id);
+            if self.ids.len() / 2 >= self.keep {
+                self.sort();
+            }
+        }
+    }
+
+    fn sort(&mut self) {
+        self.ids.sort_unstable();
+        if self.ids.len() > self.keep {
+            self.ids.truncate(self.keep);
+            self.last = self.ids.last().copied();
+        }
+    }
+
+    fn beyond(&self) -> u64 {
+        self.count - self.ids.len() as u64
+    }
+}
+
+/// The first unusable files by name, and how many there are.
+#[derive(Default)]
+struct Named {
+    count: u64,
+    files: Vec<UnusableFile>,
+}
+
+impl Named {
+    fn add(&mut self, file: UnusableFile) {
+        self.count += 1;
+        self.files.push(file);
+        if self.files.len() >= 2 * MAX_NAMED_UNUSABLE {
+            self.sort();
+        }
+    }
+
+    fn sort(&mut self) {
+        self.files.sort_unstable();
+        self.files.truncate(MAX_NAMED_UNUSABLE);
+    }
+
+    fn into_parts(mut self) -> (u64, Vec<UnusableFile>) {
+        self.sort();
+        (self.count, self.files)
+    }
+}
+
+fn is_among(sorted: &[EntryId], id: EntryId) -> bool {
+    !sorted.is_empty() && sorted.binary_search(&id).is_ok()
 }
 
 impl<D: Dir, S: System> Workspace<D, S> {
@@ -192,10 +282,24 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// # Errors
     /// I/O errors of opening and listing the directory.
     pub fn entry_ids(&self) -> Result<Vec<EntryId>> {
-        match self.staging()? {
-            Some(staging) => Ok(self.list_entries(&staging)?.ids),
-            None => Ok(Vec::new()),
-        }
+        Ok(self.take_snapshot(Limits::default())?.ids)
+    }
+
+    /// Calls `each` for every file that is an entry by name and type and is not consumed, in no order, until
+    /// it fails.
+    pub(crate) fn each_entry(&self, each: &mut dyn FnMut(&D, EntryId) -> Result<()>) -> Result<()> {
+        let Some(staging) = self.staging()? else { return Ok(()) };
+        let consumed = self.consumed()?;
+        let mut result = Ok(());
+        list(&staging, &mut |found| {
+            if let Found::Entry(id) = found
+                && result.is_ok()
+                && !is_among(&consumed, id)
+            {
+                result = each(&staging, id);
+            }
+        })?;
+        result
     }
 
     /// Reads one entry.
@@ -227,39 +331,62 @@ impl<D: Dir, S: System> Workspace<D, S> {
         }
     }
 
-    /// Counts the entries and names the unusable files. Reads every file; holds one at a time.
+    /// Counts the entries by name and type. Opens no file, and holds no names but those of unusable files, and
+    /// the entries that are consumed and not deleted.
     ///
     /// # Errors
     /// I/O errors of opening and listing the directory.
     pub fn summarize(&self) -> Result<Summary> {
+        self.summarize_by(false)
+    }
+
+    /// Counts the usable entries and their bytes and names the unusable files. Reads every file; holds one at
+    /// a time.
+    ///
+    /// # Errors
+    /// I/O errors of opening and listing the directory.
+    pub fn check_entries(&self) -> Result<Summary> {
+        self.summarize_by(true)
+    }
+
+    fn summarize_by(&self, reads: bool) -> Result<Summary> {
         let mut summary = Summary::default();
-        let Some(staging) = self.staging()? else {
-            return Ok(summary);
-        };
-        let Listing { ids, mut unusable, consumed, .. } = self.list_entries(&staging)?;
-        summary.consumed = consumed;
-        summary.quarantined = quarantine::count(&staging)?;
-        for id in ids {
-            match read(&staging, id) {
-                Ok(entry) => {
-                    summary.entries += 1;
-                    summary.bytes += entry.bytes;
-                    summary.oldest_ms.get_or_insert(id.millis());
-                }
-                Err(Problem::Gone) => {}
-                Err(Problem::Unusable(reason)) => {
-                    unusable.push(UnusableFile { name: id.file_name(), reason });
-                }
-            }
+        let mut unusable = Named::default();
+        let mut bytes = 0;
+        if let Some(staging) = self.staging()? {
+            // Nothing is done with what is counted: a run that is committed while it lists may be counted as
+            // staged, and was so when this began.
+            let consumed = self.consumed()?;
+            let mut count = |id: EntryId| {
+                summary.entries += 1;
+                summary.oldest_ms =
+                    Some(summary.oldest_ms.map_or(id.millis(), |oldest| oldest.min(id.millis())));
+            };
+            list(&staging, &mut |found| match found {
+                Found::Entry(id) if is_among(&consumed, id) => summary.consumed += 1,
+                Found::Entry(id) if !reads => count(id),
+                Found::Entry(id) => match read(&staging, id) {
+                    Ok(entry) => {
+                        bytes += entry.bytes;
+                        count(id);
+                    }
+                    Err(Problem::Gone) => {}
+                    Err(Problem::Unusable(reason)) => {
+                        unusable.add(UnusableFile { name: id.file_name(), reason });
+                    }
+                },
+                Found::Unusable(file) => unusable.add(file),
+                Found::Temporary(_) => {}
+            })?;
+            summary.quarantined = quarantine::count(&staging)?;
         }
-        summary.unusable_count = unusable.len() as u64;
-        unusable.sort_unstable();
-        unusable.truncate(MAX_NAMED_UNUSABLE);
-        summary.unusable = unusable;
+        summary.bytes = reads.then_some(bytes);
+        (summary.unusable_count, summary.unusable) = unusable.into_parts();
         Ok(summary)
     }
 
-    /// Takes a snapshot. With caps it reads the files, to count usable entries only.
+    /// Takes a snapshot. It names as many of the oldest entries as the caps allow by their names and the
+    /// sizes of their files; no file is read.
     ///
     /// # Errors
     /// I/O errors of opening and listing the directory. A listing that was cut short is never taken for
@@ -273,68 +400,70 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// # Errors
     /// As there.
     pub fn take_snapshot_without(&self, limits: Limits, skip: &[EntryId]) -> Result<Snapshot<D>> {
-        let Some(staging) = self.staging()? else {
-            return Ok(Snapshot::of(None, Listing::default(), 0));
+        let mut snapshot = Snapshot {
+            staging: self.staging()?,
+            ids: Vec::new(),
+            start: 0,
+            read: 0,
+            named: 0,
+            limits,
+            takes_one: true,
+            taken: 0,
+            taken_bytes: 0,
+            beyond: 0,
+            held_to: None,
+            newest: None,
+            skip: skip.to_vec(),
+            unusable: Vec::new(),
+            temporaries: Vec::new(),
         };
-        let Listing { mut ids, mut unusable, temporaries, consumed } = self.list_entries(&staging)?;
-        if !skip.is_empty() {
-            let mut skip = skip.to_vec();
-            skip.sort_unstable();
-            ids.retain(|id| skip.binary_search(id).is_err());
-        }
-        let mut left = 0;
-        if limits != Limits::default() {
-            // Caps count usable entries. If names were counted, unusable files at the head would fill
-            // the caps of this run and of all that follow, and nothing would ever be consumed.
-            let mut taken = Vec::new();
-            let mut bytes = 0u64;
-            let mut candidates = ids.into_iter();
-            while limits.max_entries.is_none_or(|max| (taken.len() as u64) < max) {
-                let Some(id) = candidates.next() else { break };
-                match read(&staging, id) {
-                    Ok(entry) => {
-                        bytes = bytes.saturating_add(entry.bytes);
-                        // The first one is taken whatever its size: it would wait for ever.
-                        if limits.max_bytes.is_some_and(|max| bytes > max) && !taken.is_empty() {
-                            left = 1;
-                            break;
-                        }
-                        taken.push(id);
-                    }
-                    Err(Problem::Gone) => {}
-                    Err(Problem::Unusable(reason)) => {
-                        unusable.push(UnusableFile { name: id.file_name(), reason });
-                    }
-                }
-            }
-            left += candidates.len() as u64;
-            ids = taken;
-        }
-        unusable.sort_unstable();
-        Ok(Snapshot::of(Some(staging), Listing { ids, unusable, temporaries, consumed }, left))
-    }
-
-    /// Lists the entries and what looks like one. What a committed run has consumed is no entry any more,
-    /// whether it is deleted yet or not.
-    fn list_entries(&self, staging: &D) -> Result<Listing> {
-        // The files first: what is committed between the two is left out, and not handed out once more.
-        let mut listing = list(staging)?;
+        let Some(staging) = &snapshot.staging else { return Ok(snapshot) };
+        snapshot.skip.sort_unstable();
+        let (skip, unusable, temporaries) =
+            (&snapshot.skip, &mut snapshot.unusable, &mut snapshot.temporaries);
+        let mut oldest = Oldest::new(held(limits));
+        list(staging, &mut |found| match found {
+            Found::Entry(id) if is_among(skip, id) => {}
+            Found::Entry(id) => oldest.add(id),
+            Found::Unusable(file) => unusable.push(file),
+            Found::Temporary(id) => temporaries.push(id),
+        })?;
+        oldest.sort();
+        snapshot.unusable.sort_unstable();
+        // What a committed run has consumed is no entry any more, whether it is deleted yet or not. The files
+        // first: what is committed between the two is left out, and not handed out once more.
         let consumed = self.consumed()?;
         if !consumed.is_empty() {
-            let before = listing.ids.len();
-            listing.ids.retain(|id| consumed.binary_search(id).is_err());
-            listing.consumed = (before - listing.ids.len()) as u64;
+            snapshot.skip.extend(consumed);
+            snapshot.skip.sort_unstable();
+            oldest.ids.retain(|id| !is_among(&snapshot.skip, *id));
         }
-        Ok(listing)
+        snapshot.newest = oldest.newest;
+        if oldest.last.is_none() || snapshot.skip.is_empty() {
+            snapshot.beyond = if oldest.last.is_none() { 0 } else { oldest.beyond() };
+            snapshot.held_to = oldest.ids.last().copied();
+            snapshot.ids = oldest.ids;
+        } else {
+            // How many of those that are not held are consumed is not known.
+            snapshot.hold_more()?;
+        }
+        snapshot.name_more();
+        Ok(snapshot)
+    }
+}
+
+/// How many ids a snapshot with these caps holds. Some more than they allow: files may prove unusable.
+fn held(limits: Limits) -> usize {
+    match limits.max_entries {
+        None if limits.max_bytes.is_none() => usize::MAX,
+        None => MIN_HELD,
+        Some(max) => {
+            usize::try_from(max).unwrap_or(usize::MAX).saturating_add(MAX_UNUSABLE_IN_BATCH).max(MIN_HELD)
+        }
     }
 }
 
 impl<D: Dir> Snapshot<D> {
-    fn of(staging: Option<D>, listing: Listing, left: u64) -> Self {
-        let Listing { ids, unusable, temporaries, .. } = listing;
-        Snapshot { staging, ids, read: 0, left, unusable, temporaries }
-    }
-
     /// Removes temporary files that killed writers left more than a day ago. Should one of the writers
     /// have been asleep all that time, its rename fails and it reports that nothing was staged.
     pub(crate) fn remove_old_temporaries(&mut self, now: Time) {
@@ -345,10 +474,98 @@ impl<D: Dir> Snapshot<D> {
         }
     }
 
+    /// Lists those that are newer than what was held, and not newer than what there was at first.
+    fn hold_more(&mut self) -> Result<()> {
+        let Some(staging) = &self.staging else { return Ok(()) };
+        let mut oldest = Oldest::new(held(self.limits));
+        list(staging, &mut |found| {
+            if let Found::Entry(id) = found
+                && Some(id) > self.held_to
+                && Some(id) <= self.newest
+                && !is_among(&self.skip, id)
+            {
+                oldest.add(id);
+            }
+        })?;
+        oldest.sort();
+        self.beyond = oldest.beyond();
+        self.held_to = self.held_to.max(oldest.ids.last().copied());
+        self.ids.append(&mut oldest.ids);
+        Ok(())
+    }
+
+    /// Do the caps allow for more than was read?
+    fn has_room(&self) -> bool {
+        let Limits { max_entries, max_bytes } = self.limits;
+        max_entries.is_none_or(|max| self.taken < max)
+            && max_bytes.is_none_or(|max| self.taken_bytes < max || self.taken == 0 && self.takes_one)
+    }
+
+    /// Would an entry of this size exceed the cap? The first one is taken whatever its size: it would wait for
+    /// ever.
+    fn exceeds(&self, taken: u64, taken_bytes: u64) -> bool {
+        self.limits.max_bytes.is_some_and(|max| taken_bytes > max) && !(taken == 1 && self.takes_one)
+    }
+
+    /// Names what the caps allow beyond what was read, by the sizes that the files have.
+    fn name_more(&mut self) {
+        let rest = (self.ids.len() - self.read) as u64;
+        let most = self.limits.max_entries.map_or(rest, |max| max.saturating_sub(self.taken).min(rest));
+        let mut named = usize::try_from(most).unwrap_or(usize::MAX);
+        if self.limits.max_bytes.is_some()
+            && let Some(staging) = &self.staging
+        {
+            let mut bytes = self.taken_bytes;
+            let fits = |(number, id): &(u64, &EntryId)| {
+                // One that can't be looked at drops out when it is read.
+                bytes = bytes.saturating_add(staging.stat(&id.file_name()).map_or(0, |stat| stat.size));
+                !self.exceeds(self.taken + number, bytes)
+            };
+            named = (1..).zip(&self.ids[self.read..]).take(named).take_while(fits).count();
+        }
+        self.named = self.read + named;
+    }
+
+    /// Lists again, if it has come to the end of what it holds and the caps allow for more. Call it before
+    /// [`Self::next_batch`], which ends early otherwise.
+    ///
+    /// # Errors
+    /// I/O errors of listing the directory.
+    pub fn fill(&mut self) -> Result<()> {
+        if self.read == self.ids.len() && self.beyond > 0 && self.has_room() {
+            self.hold_more()?;
+            self.name_more();
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was read, and names what follows it, within these caps: for a run that follows under the
+    /// same lock. `goes_on`: they are what is left of earlier caps, and no entry exceeds them.
+    ///
+    /// # Errors
+    /// I/O errors of listing the directory.
+    pub fn advance(&mut self, limits: Limits, goes_on: bool) -> Result<()> {
+        self.start = self.read;
+        (self.limits, self.takes_one, self.taken, self.taken_bytes) = (limits, !goes_on, 0, 0);
+        if self.start > self.ids.len() / 2 {
+            self.ids.drain(..self.start);
+            (self.start, self.read) = (0, 0);
+        }
+        self.name_more();
+        self.fill()
+    }
+
+    /// Has the last ones that were read read once more.
+    pub fn put_back(&mut self, count: usize) {
+        let count = count.min(self.read - self.start);
+        self.read -= count;
+        self.taken = self.taken.saturating_sub(count as u64);
+    }
+
     /// The entries that it names. Those that were read and proved unusable, or were gone, are not
     /// among them.
     pub fn ids(&self) -> &[EntryId] {
-        &self.ids
+        &self.ids[self.start..self.named]
     }
 
     /// Takes entries that were read out of the snapshot again: they are not consumed. Ids of entries that
@@ -359,82 +576,106 @@ impl<D: Dir> Snapshot<D> {
         }
         let mut kept = ids.to_vec();
         kept.sort_unstable();
-        let read = self.read;
-        let mut position = 0;
-        self.ids.retain(|id| {
-            let was_read = position < read;
-            position += 1;
-            let keep = was_read && kept.binary_search(id).is_ok();
-            self.read -= usize::from(keep);
-            !keep
-        });
+        // Those that stay move up to the ones that are to be read.
+        let mut free = self.read;
+        for position in (self.start..self.read).rev() {
+            if !is_among(&kept, self.ids[position]) {
+                free -= 1;
+                self.ids[free] = self.ids[position];
+            }
+        }
+        self.start = free;
     }
 
     /// Those of them that were read.
     pub fn read_ids(&self) -> &[EntryId] {
-        &self.ids[..self.read]
+        &self.ids[self.start..self.read]
     }
 
-    /// How many more were staged and exceed the caps.
+    /// How many more were staged and exceed the caps: by names and sizes before all are read, exactly then.
     pub fn left(&self) -> u64 {
-        self.left
+        (self.ids.len() - self.named) as u64 + self.beyond
     }
 
-    /// Files that were unusable by their name or their type, or that were read to count for the caps.
+    /// Files that were unusable by their name or their type.
     pub fn unusable(&self) -> &[UnusableFile] {
         &self.unusable
     }
 
-    /// Reads on: at most so many entries and about so many bytes, at least one file.
+    /// Reads on: at most so many entries and about so many bytes, at least one file. Caps count usable entries:
+    /// for each file that proves unusable, another is named. If names were counted, unusable files at the head
+    /// would fill the caps of this run and of all that follow, and nothing would ever be consumed.
     pub fn next_batch(&mut self, max_entries: u32, max_bytes: u64) -> Batch {
         let mut batch = Batch::default();
+        let Some(staging) = &self.staging else { return Batch { done: true, ..batch } };
         let mut bytes = 0;
-        if let Some(staging) = &self.staging {
-            // Files that drop out are taken out of `ids` in one pass at the end.
-            let mut dropped: Vec<EntryId> = Vec::new();
-            let mut position = self.read;
-            // A directory full of broken files must not make one call as long as it likes.
-            let most = (max_entries.max(1) as usize).saturating_add(MAX_UNUSABLE_IN_BATCH);
-            let end = self.ids.len().min(position.saturating_add(most));
-            while position < end
-                && (batch.entries.len() as u64) < u64::from(max_entries.max(1))
-                && (bytes < max_bytes || batch.entries.is_empty())
-            {
-                let id = self.ids[position];
-                position += 1;
-                match read(staging, id) {
-                    Ok(entry) => {
-                        bytes += entry.json.len() as u64;
-                        batch.entries.push(entry);
+        // What was read and is usable lies before `free`, what is to be read from `position` on.
+        let (mut free, mut position) = (self.read, self.read);
+        let mut is_full = false;
+        // A directory full of broken files must not make one call as long as it likes.
+        let most = (max_entries.max(1) as usize).saturating_add(MAX_UNUSABLE_IN_BATCH);
+        let end = self.ids.len().min(position.saturating_add(most));
+        while position < end
+            && (position < self.named || position > free)
+            && (batch.entries.len() as u64) < u64::from(max_entries.max(1))
+            && (bytes < max_bytes || batch.entries.is_empty())
+            && self.has_room()
+        {
+            let id = self.ids[position];
+            match read(staging, id) {
+                Ok(entry) => {
+                    if self.exceeds(self.taken + 1, self.taken_bytes.saturating_add(entry.bytes)) {
+                        // It has grown, or it is there for one that proved unusable.
+                        is_full = true;
+                        break;
                     }
-                    Err(Problem::Gone) => dropped.push(id),
-                    Err(Problem::Unusable(reason)) => {
-                        dropped.push(id);
-                        batch.unusable.push(UnusableFile { name: id.file_name(), reason });
-                    }
+                    self.taken += 1;
+                    self.taken_bytes = self.taken_bytes.saturating_add(entry.bytes);
+                    bytes += entry.json.len() as u64;
+                    batch.entries.push(entry);
+                    self.ids[free] = id;
+                    free += 1;
+                }
+                Err(Problem::Gone) => {}
+                Err(Problem::Unusable(reason)) => {
+                    batch.unusable.push(UnusableFile { name: id.file_name(), reason });
                 }
             }
-            self.read = position - dropped.len();
-            if !dropped.is_empty() {
-                let mut dropped: IntoIter<EntryId> = dropped.into_iter();
-                let mut next = dropped.next();
-                self.ids.retain(|id| {
-                    let drop = next == Some(*id);
-                    if drop {
-                        next = dropped.next();
-                    }
-                    !drop
-                });
-            }
+            position += 1;
         }
-        batch.done = self.read >= self.ids.len();
+        self.close_gap(free, position);
+        if is_full {
+            self.named = self.read;
+        } else if self.read >= self.named || position > free && self.limits.max_bytes.is_none() {
+            self.name_more();
+        }
+        let needs_more = self.read == self.ids.len() && self.beyond > 0 && self.has_room();
+        batch.done = self.read == self.named && !needs_more;
         batch
+    }
+
+    /// Takes ids out of the middle, from what was read to what is to be read. The shorter side moves.
+    fn close_gap(&mut self, from: usize, to: usize) {
+        let gap = to - from;
+        if from - self.start <= self.ids.len() - to {
+            self.ids.copy_within(self.start..from, self.start + gap);
+            (self.start, self.read) = (self.start + gap, to);
+        } else {
+            self.ids.copy_within(to.., from);
+            self.ids.truncate(self.ids.len() - gap);
+            (self.read, self.named) = (from, self.named.saturating_sub(gap).max(from));
+        }
     }
 }
 
 /// The temporary files in a directory that killed writers left more than a day ago.
 pub(crate) fn old_temporaries<D: Dir>(staging: &D, now: Time) -> Result<Vec<String>> {
-    let mut temporaries = list(staging)?.temporaries;
+    let mut temporaries = Vec::new();
+    list(staging, &mut |found| {
+        if let Found::Temporary(id) = found {
+            temporaries.push(id);
+        }
+    })?;
     temporaries.retain(|id| is_old_temporary(staging, *id, now));
     Ok(temporaries.into_iter().map(EntryId::temporary_name).collect())
 }
@@ -471,22 +712,22 @@ fn remove_temporaries<D: Dir>(staging: &D, ids: &[EntryId]) {
     }
 }
 
-/// Lists the entries and what looks like one.
-fn list<D: Dir>(staging: &D) -> Result<Listing> {
-    let Listing { mut ids, mut unusable, mut temporaries, consumed } = Listing::default();
+/// Lists the entries and what looks like one, in no order.
+fn list<D: Dir>(staging: &D, each: &mut dyn FnMut(Found)) -> Result<()> {
+    let unusable = |name: &str, reason| Found::Unusable(UnusableFile { name: name.into(), reason });
     let listed = staging.list(&mut |listed| match listed {
-        Listed::NotUtf8 => {
-            unusable.push(UnusableFile { name: "?".into(), reason: "the name is not UTF-8".into() })
-        }
+        Listed::NotUtf8 => each(unusable("?", "the name is not UTF-8".into())),
         Listed::Named(name, kind) => match classify(name, kind) {
-            Class::Entry(id) => ids.push(id),
-            Class::Unusable(reason) => unusable.push(UnusableFile { name: name.into(), reason }),
-            Class::Foreign => temporaries.extend(EntryId::from_temporary_name(name)),
+            Class::Entry(id) => each(Found::Entry(id)),
+            Class::Unusable(reason) => each(unusable(name, reason)),
+            Class::Foreign => {
+                if let Some(id) = EntryId::from_temporary_name(name) {
+                    each(Found::Temporary(id));
+                }
+            }
         },
     });
-    listed.map_err(|error: FsError| Error::io("list", STAGING, &error))?;
-    ids.sort_unstable();
-    Ok(Listing { ids, unusable, temporaries, consumed })
+    listed.map_err(|error: FsError| Error::io("list", STAGING, &error))
 }
 
 enum Class {

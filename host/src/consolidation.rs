@@ -24,6 +24,10 @@ use std::time::Duration;
 /// How many entries one run takes. More of them are taken by the runs that follow under the same lock.
 const MAX_RUN_ENTRIES: u64 = 50_000;
 
+/// How many entries a run takes whose consolidator reads files: most often it is committed after a batch, and
+/// each commit has the lock name all of them.
+const MAX_RUN_ENTRIES_OF_READERS: u64 = 1_000;
+
 /// A draft of so many bytes is committed. It may hold twice as much, which leaves room for the next batch.
 const FULL_DRAFT_BYTES: u64 = 32 << 20;
 
@@ -46,8 +50,8 @@ pub struct ConsolidateOptions {
     pub updates: UpdateLimits,
     /// After how many failed attempts an entry is moved to the quarantine; 3 by default.
     pub max_attempts: u32,
-    /// Go on until nothing is left, also with what is staged meanwhile. Otherwise it ends when as many
-    /// entries are dealt with as were staged when it began.
+    /// Go on until nothing is left, also with what is staged meanwhile. Otherwise it ends when those are dealt
+    /// with that were staged when it began.
     pub drain: bool,
 }
 
@@ -461,8 +465,22 @@ struct Read {
     done: u64,
     /// How many the consolidator was given, those on which it failed included.
     given: u64,
+    /// How many bytes the files of those have.
+    bytes: u64,
     /// How many files it has dealt with, unusable ones included.
     dealt: u64,
+    /// All that the snapshot names was read.
+    to_the_end: bool,
+}
+
+/// The snapshot of one listing, from which one run after another takes its entries: a listing for each run
+/// would make the cost of an entry grow with the number of all.
+struct Listed<'lock> {
+    snapshot: Snapshot<'lock>,
+    /// How many runs it has served.
+    runs: u64,
+    /// Of the caps on all its runs together, what is left.
+    left: Limits,
 }
 
 /// Why the parts of a batch are not tried any more.
@@ -491,14 +509,13 @@ impl<'a> Work<'a> {
     }
 
     fn run_all(&mut self, lock: &Lock) -> Result<(), Cause> {
-        // Without it, a pod that stages faster than the consolidator works would keep it for ever.
-        let mut due = None;
+        let mut listed = None;
         loop {
-            let goes_on = self.run_once(lock, &mut due)?;
+            listed = self.run_once(lock, listed)?;
             if self.splitter.has_succeeded() {
                 self.note_failures(lock)?;
             }
-            if !goes_on {
+            if listed.is_none() {
                 break;
             }
         }
@@ -511,46 +528,64 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// One run: from a snapshot to its commit. Says whether another is to follow.
-    fn run_once(&mut self, lock: &Lock, due: &mut Option<u64>) -> Result<bool, Cause> {
-        let snapshot = self.take_snapshot(lock, due)?;
-        self.unusable.add(snapshot.unusable()?);
-        self.done.left = snapshot.left()?;
+    /// One run: from a snapshot to its commit. Gives what the run after it goes on with, if one is to follow.
+    fn run_once<'lock>(
+        &mut self,
+        lock: &'lock Lock,
+        listed: Option<Listed<'lock>>,
+    ) -> Result<Option<Listed<'lock>>, Cause> {
+        let mut listed = match listed {
+            Some(listed) => {
+                listed.snapshot.advance_within(self.limits_of_run(listed.left), !self.options.drain)?;
+                listed
+            }
+            None => self.list(lock)?,
+        };
         let draft = lock.draft(self.options.updates)?;
-        let read = self.read(&snapshot, &draft, Some(lock))?;
-        *due = due.map(|due| due.saturating_sub(read.dealt));
+        let read = self.read(&listed.snapshot, &draft, Some(lock))?;
+        self.done.left = listed.snapshot.left()?;
+        let is_exhausted = read.to_the_end && self.done.left == 0;
         if read.done > 0 {
-            self.commit(lock, snapshot, draft, read.done)?;
+            self.commit(lock, &listed.snapshot, draft, read.done)?;
         }
-        // Unusable files are dealt with by every run: where there was nothing else, nothing else comes.
-        Ok(read.given > 0 && (self.options.drain || *due != Some(0)))
+        listed.runs += 1;
+        if self.options.drain {
+            // Unusable files are in every listing: where there was nothing else, nothing else comes. And caps
+            // that leave nothing do so again.
+            if read.given == 0 && (listed.runs == 1 || !is_exhausted) {
+                return Ok(None);
+            }
+            if !is_exhausted {
+                return Ok(Some(listed));
+            }
+            // What was staged meanwhile is in the next listing.
+            drop(listed);
+            return self.list(lock).map(Some);
+        }
+        // A pod that stages faster than the consolidator works does not keep it for ever: what it stages
+        // meanwhile is in no listing.
+        let Limits { max_entries, max_bytes } = &mut listed.left;
+        *max_entries = max_entries.map(|max| max.saturating_sub(read.given));
+        *max_bytes = max_bytes.map(|max| max.saturating_sub(read.bytes));
+        let is_capped = *max_entries == Some(0) || read.to_the_end && read.given == 0;
+        Ok((!is_exhausted && !is_capped).then_some(listed))
     }
 
-    /// The entries of the next run. The first snapshot says how many are due.
-    fn take_snapshot<'lock>(
-        &self,
-        lock: &'lock Lock,
-        due: &mut Option<u64>,
-    ) -> Result<Snapshot<'lock>, Cause> {
+    fn list<'lock>(&mut self, lock: &'lock Lock) -> Result<Listed<'lock>, Cause> {
         let skip: Vec<&str> = self.failures.iter().map(|failure| failure.entry.id.as_str()).collect();
-        let capped = |max_entries: u64| Limits {
-            max_entries: Some(
-                self.options.limits.max_entries.map_or(max_entries, |max| max.min(max_entries)),
-            ),
-            ..self.options.limits
+        let left = self.options.limits;
+        let snapshot = lock.snapshot_without(self.limits_of_run(left), &skip)?;
+        self.unusable.add(snapshot.unusable()?);
+        Ok(Listed { snapshot, runs: 0, left })
+    }
+
+    /// The caps of one run, within these.
+    fn limits_of_run(&self, limits: Limits) -> Limits {
+        let most = match self.consolidator.reads_files() {
+            true => MAX_RUN_ENTRIES_OF_READERS.max(self.options.batch_entries.into()),
+            false => MAX_RUN_ENTRIES,
         };
-        let limits = match *due {
-            Some(due) if !self.options.drain => capped(due),
-            _ => self.options.limits,
-        };
-        let snapshot = lock.snapshot_without(limits, &skip)?;
-        let entries = snapshot.len()?;
-        due.get_or_insert(entries);
-        if entries <= MAX_RUN_ENTRIES {
-            return Ok(snapshot);
-        }
-        drop(snapshot);
-        Ok(lock.snapshot_without(capped(MAX_RUN_ENTRIES), &skip)?)
+        Limits { max_entries: Some(limits.max_entries.map_or(most, |max| max.min(most))), ..limits }
     }
 
     /// Gives the consolidator the entries batch by batch, until the snapshot is read or the draft is full.
@@ -568,7 +603,7 @@ impl<'a> Work<'a> {
             self.unusable.add(batch.unusable);
             if batch.entries.is_empty() {
                 if batch.done {
-                    return Ok(read);
+                    return Ok(Read { to_the_end: true, ..read });
                 }
                 continue;
             }
@@ -578,6 +613,7 @@ impl<'a> Work<'a> {
                 named = true;
             }
             read.given += batch.entries.len() as u64;
+            read.bytes += batch.entries.iter().map(|entry| entry.bytes).sum::<u64>();
             let mut splitter = self.splitter;
             let sorted = splitter.sort(batch.entries, |part| {
                 let failed = self.failures.len() as u64;
@@ -593,9 +629,11 @@ impl<'a> Work<'a> {
                 None => {}
                 Some(End::Because(Stop::Cause(cause))) => return Err(cause),
                 Some(End::Because(Stop::Full)) => {
-                    let ids: Vec<&str> = sorted.rest.iter().map(|entry| entry.id.as_str()).collect();
-                    snapshot.keep(&ids)?;
-                    read.dealt -= ids.len() as u64;
+                    // They are the last ones that were read: those that failed are kept.
+                    snapshot.put_back(sorted.rest.len())?;
+                    let rest = sorted.rest.len() as u64;
+                    (read.given, read.dealt) = (read.given - rest, read.dealt - rest);
+                    read.bytes -= sorted.rest.iter().map(|entry| entry.bytes).sum::<u64>();
                     return Ok(read);
                 }
                 Some(End::AtFault) => {
@@ -608,7 +646,12 @@ impl<'a> Work<'a> {
                     return Err(self.at_fault());
                 }
             }
-            if batch.done || draft.size()? > FULL_DRAFT_BYTES {
+            if batch.done {
+                return Ok(Read { to_the_end: true, ..read });
+            }
+            // Who reads files must find there what is in the draft.
+            let is_due = lock.is_some() && self.consolidator.reads_files() && !draft.is_empty()?;
+            if is_due || draft.size()? > FULL_DRAFT_BYTES {
                 return Ok(read);
             }
         }
@@ -671,17 +714,17 @@ impl<'a> Work<'a> {
     fn commit(
         &mut self,
         lock: &Lock,
-        snapshot: Snapshot<'_>,
+        snapshot: &Snapshot<'_>,
         draft: Draft<'_>,
         entries: u64,
     ) -> Result<(), Cause> {
-        lock.record_snapshot(&snapshot)?;
+        lock.record_snapshot(snapshot)?;
         let changed = u64::from(draft.len()?);
         if changed > 0 {
             lock.take_draft(&draft)?;
         }
-        drop((draft, snapshot));
-        let run = lock.record()?.run_id;
+        drop(draft);
+        let run = lock.run()?;
         let report = lock.finish_run()?;
         // The run is done, and only how its changes are counted is still open.
         let created = match &run {
@@ -707,9 +750,10 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         let attempts = lock.record_failures(new.clone(), self.options.max_attempts);
-        let noted = attempts.as_deref().unwrap_or_default();
+        // In the order of the failures; entries that are gone are not among them.
+        let mut noted = attempts.as_deref().unwrap_or_default().iter().peekable();
         self.done.failed.extend(new.into_iter().map(|EntryFailure { id, reason }| {
-            let attempt = noted.iter().find(|attempt| attempt.id == id);
+            let attempt = noted.next_if(|attempt| attempt.id == id);
             FailedEntry {
                 attempts: attempt.map_or(0, |attempt| attempt.attempts),
                 quarantined: attempt.is_some_and(|attempt| attempt.quarantined),

@@ -119,6 +119,14 @@ impl Lock {
             .map(Into::into)
     }
 
+    /// The run that is under way, or was the last; none before the first.
+    pub(crate) fn run(&self) -> Result<Option<RunId>, Error> {
+        let resource = self.held.resource;
+        self.held.call("look at the lock", |store, component| {
+            component.insomnia_consolidation_lock().held().call_run(store, resource).map(Ok)
+        })
+    }
+
     /// The workspace root.
     pub fn root(&self) -> &Path {
         self.held.workspace.root()

@@ -9,6 +9,8 @@ use crate::engine::Runtime;
 use crate::error::{Error, Fault};
 use crate::wasi::{self, Root, Wasi};
 use limits::{Limited, Limits};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store};
 
@@ -32,8 +34,9 @@ pub(crate) struct State {
 }
 
 impl State {
-    fn new(root: Option<&Root>, memory_limit: usize) -> State {
-        State { wasi: Wasi::new(root), limits: Limits::new(memory_limit, MAX_INSTANCES, MAX_TABLE_ELEMENTS) }
+    fn new(root: Option<&Root>, memory_limit: usize, peak: &Arc<AtomicUsize>) -> State {
+        let limits = Limits::new(memory_limit, MAX_INSTANCES, MAX_TABLE_ELEMENTS).noting_peak(peak);
+        State { wasi: Wasi::new(root), limits }
     }
 }
 
@@ -66,8 +69,9 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(runtime: &Runtime, root: &Root) -> Result<Instance, Fault> {
-        let mut store = store(runtime, Some(root));
+    /// `peak` is where the most memory is noted that an instance has had.
+    pub(crate) fn new(runtime: &Runtime, root: &Root, peak: &Arc<AtomicUsize>) -> Result<Instance, Fault> {
+        let mut store = store(runtime, Some(root), peak);
         limits::interrupt_at_deadline(&mut store);
         let component = limits::run(runtime, &mut store, runtime.call_timeout(), |store| {
             runtime.component().instantiate(store)
@@ -95,7 +99,7 @@ impl Instance {
     /// deadline of now; without epoch interruption it comes to its end.
     pub(crate) fn stops_at_epoch(runtime: &Runtime) -> Result<bool, Error> {
         const OPERATION: &str = "try out the engine";
-        let mut store = store(runtime, None);
+        let mut store = store(runtime, None, &Arc::default());
         store.set_epoch_deadline(NEVER);
         let component =
             runtime.component().instantiate(&mut store).map_err(|error| Error::engine(OPERATION, error))?;
@@ -108,8 +112,8 @@ impl Instance {
     }
 }
 
-fn store(runtime: &Runtime, root: Option<&Root>) -> Store<State> {
-    let mut store = Store::new(runtime.engine(), State::new(root, runtime.memory_limit()));
+fn store(runtime: &Runtime, root: Option<&Root>, peak: &Arc<AtomicUsize>) -> Store<State> {
+    let mut store = Store::new(runtime.engine(), State::new(root, runtime.memory_limit(), peak));
     store.limiter(|state| &mut state.limits);
     store.set_hostcall_fuel(HOSTCALL_FUEL);
     store

@@ -60,7 +60,8 @@ impl<'lock> Snapshot<'lock> {
         Ok(self.len()? == 0)
     }
 
-    /// How many further entries were staged at that moment and exceed the caps.
+    /// How many further entries were staged at that moment and exceed the caps: by the names and sizes of
+    /// their files at first, exactly once [`Batch::done`] was seen.
     ///
     /// # Errors
     ///
@@ -115,6 +116,34 @@ impl<'lock> Snapshot<'lock> {
         let (resource, ids) = (self.resource, strings(ids));
         self.call("take entries out of a snapshot", |store, component| {
             component.insomnia_consolidation_staging().snapshot().call_keep(store, resource, &ids)
+        })
+    }
+
+    /// Has the last entries that were read, and are not kept, read once more: they are not consumed by the run
+    /// that is about to be committed.
+    pub(crate) fn put_back(&self, count: usize) -> Result<(), Error> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.look(|snapshot, store, resource| snapshot.call_put_back(store, resource, count))
+    }
+
+    /// Lets go of what was read, and names what follows it, within these caps: for the next run under the same
+    /// lock, when the one before it has ended, without another listing of the directory.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error.
+    pub fn advance(&self, limits: Limits) -> Result<(), Error> {
+        self.advance_within(limits, false)
+    }
+
+    /// As [`Snapshot::advance`]. `goes_on`: the caps are what is left of earlier ones, and no entry exceeds them.
+    pub(crate) fn advance_within(&self, limits: Limits, goes_on: bool) -> Result<(), Error> {
+        let (resource, limits) = (self.resource, limits.into());
+        self.call("go on with a snapshot", |store, component| {
+            component
+                .insomnia_consolidation_staging()
+                .snapshot()
+                .call_advance(store, resource, limits, goes_on)
         })
     }
 

@@ -128,15 +128,17 @@ pub struct Entry {
 /// What the staging directory holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// How many usable entries there are.
+    /// How many entries there are: usable ones if the files were read, else files that are entries by name
+    /// and type.
     pub entries: u64,
-    /// Their size in bytes.
-    pub bytes: u64,
+    /// The size of their files in bytes; none if they were not looked at.
+    pub bytes: Option<u64>,
     /// When the oldest was staged by its name, in milliseconds since 1970-01-01T00:00:00Z.
     pub oldest_ms: Option<u64>,
     /// The present time, in the same unit.
     pub now_ms: u64,
-    /// How many unusable files there are.
+    /// How many unusable files there are: all if the files were read, else those that their name or their
+    /// type gives away.
     pub unusable_count: u64,
     /// The first 1,000 of them, sorted by name.
     pub unusable: Vec<UnusableFile>,

@@ -17,6 +17,7 @@ use crate::types::{
 use crate::wasi::Root;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wasmtime::Store;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     directory: Root,
     idle: Mutex<Vec<Instance>>,
     keeper: Keeper,
+    /// The most memory that one instance has had, in bytes.
+    peak_memory: Arc<AtomicUsize>,
 }
 
 impl Workspace {
@@ -76,6 +79,7 @@ impl Workspace {
                 directory,
                 idle: Mutex::default(),
                 keeper: Keeper::default(),
+                peak_memory: Arc::default(),
             }),
             durability: Durability::default(),
         })
@@ -84,6 +88,13 @@ impl Workspace {
     /// The workspace root, absolute and without symbolic links, as it was when it was opened.
     pub fn root(&self) -> &Path {
         &self.shared.root
+    }
+
+    /// The most memory, in bytes, that one instance of the component has had in this workspace since it was
+    /// opened: see [`RuntimeBuilder::memory_limit`](crate::RuntimeBuilder::memory_limit).
+    #[must_use]
+    pub fn peak_memory(&self) -> usize {
+        self.shared.peak_memory.load(Ordering::Relaxed)
     }
 
     /// The same workspace with another durability, for what is staged through this handle and for the
@@ -167,14 +178,28 @@ impl Workspace {
         .map(Into::into)
     }
 
-    /// Counts the entries and names the unusable files. Reads every file.
+    /// Counts the entries, by names and types: a look at the directory, whatever is in the files. See
+    /// [`Workspace::check_entries`] for the bytes and for files that are unusable by their content.
     ///
     /// # Errors
     ///
     /// An I/O error while listing.
     pub fn summarize(&self) -> Result<Summary, Error> {
+        self.summarize_by(false)
+    }
+
+    /// Counts the usable entries and their bytes and names the unusable files. Reads every file.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error while listing.
+    pub fn check_entries(&self) -> Result<Summary, Error> {
+        self.summarize_by(true)
+    }
+
+    fn summarize_by(&self, read: bool) -> Result<Summary, Error> {
         self.call("summarize the entries", |store, component| {
-            component.insomnia_consolidation_staging().call_summarize(store)
+            component.insomnia_consolidation_staging().call_summarize(store, read)
         })
         .map(Into::into)
     }
@@ -518,7 +543,7 @@ impl Shared {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(instance) => Ok(instance),
-            None => Instance::new(&self.runtime, &self.directory),
+            None => Instance::new(&self.runtime, &self.directory, &self.peak_memory),
         }
     }
 
@@ -538,14 +563,17 @@ impl Shared {
     /// live owner for as long as this process lives.
     pub(crate) fn abandon(&self, token: &str) {
         const OPERATION: &str = "clear an abandoned lock";
-        let abandoned = Instance::new(&self.runtime.with_default_limits(), &self.directory)
-            .and_then(|mut instance| {
-                instance.call(|store, component| {
-                    component.insomnia_consolidation_lock().call_abandon(store, token)
+        let abandoned =
+            Instance::new(&self.runtime.with_default_limits(), &self.directory, &self.peak_memory)
+                .and_then(|mut instance| {
+                    instance.call(|store, component| {
+                        component.insomnia_consolidation_lock().call_abandon(store, token)
+                    })
                 })
-            })
-            .map_err(|fault| self.report_fault(OPERATION, fault))
-            .and_then(|cleared| cleared.map_err(|error| Error::guest_error(OPERATION, &self.root, error)));
+                .map_err(|fault| self.report_fault(OPERATION, fault))
+                .and_then(|cleared| {
+                    cleared.map_err(|error| Error::guest_error(OPERATION, &self.root, error))
+                });
         match abandoned {
             Ok(true) => tracing::warn!(
                 root = %self.root.display(),

@@ -230,7 +230,7 @@ fn huge_file_is_unusable_and_not_read() {
         eprintln!("smaller than meant: {error}");
         file.set_len(1 << 30).expect("a large file");
     }
-    let document = workspace.consolidate(["status", "--json"]).run().exits(0).json();
+    let document = workspace.consolidate(["status", "--check", "--json"]).run().exits(0).json();
     assert_eq!(document["unusable"][0]["name"], huge);
     workspace.consolidate(["list"]).run().exits(0);
     run(&workspace).exits(0);
@@ -355,7 +355,7 @@ fn bad_content_is_named_and_everything_else_is_consumed() {
             id.to_string()
         })
         .collect();
-    let status = workspace.consolidate(["status", "--json"]).run().exits(0).json();
+    let status = workspace.consolidate(["status", "--check", "--json"]).run().exits(0).json();
     assert_eq!(status["unusable_count"], bad.len(), "{status}");
     let ran = run(&workspace).exits(0);
     assert_eq!(ids_in(&workspace.text("lines")), good_ids);

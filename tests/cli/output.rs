@@ -116,6 +116,7 @@ fn help_of_status() {
     Usage: consolidate status [OPTIONS]
 
     Options:
+          --check             Read every entry too: count their bytes, and name those that can't be used
           --root <DIR>        The workspace: an existing directory [env: CONSOLIDATION_ROOT=] [default:
                               .]
           --json              Print one JSON document on standard output instead of text
@@ -126,6 +127,9 @@ fn help_of_status() {
                               it has stood for 100 ms, and look twice before a stale one is removed. All
                               who use this workspace must set it [env: CONSOLIDATION_COEXIST=]
       -h, --help              Print help
+
+    It counts files by their names and types, and opens none. How many bytes the entries have, and which
+    of them can't be used, it says with --check; `doctor` reads them always.
     ");
 }
 

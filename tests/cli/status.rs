@@ -18,7 +18,11 @@ pub(super) fn foreign_record() -> String {
 }
 
 fn status(workspace: &TestWorkspace) -> String {
-    let ran = workspace.consolidate(["status"]).run().exits(0);
+    status_with(workspace, &["status"])
+}
+
+fn status_with(workspace: &TestWorkspace, arguments: &[&str]) -> String {
+    let ran = workspace.consolidate(arguments).run().exits(0);
     assert_eq!(ran.err, "");
     tidy(&ran.out, workspace)
 }
@@ -46,15 +50,22 @@ fn entries_and_unusable_files_are_counted() {
     workspace.put("01968F2E-0000-7000-8000-000000000001.json", MINIMAL);
     workspace.put("empty.json", "");
     workspace.put("not an entry.txt", "");
-    let cut = "01968f2e-0000-7000-8000-000000000002.json";
-    workspace.put(cut, &MINIMAL[..20]);
+    workspace.put(&new_entry_id().file_name(), &MINIMAL[..20]);
     fs::create_dir(workspace.staged("01968f2e-0000-7000-8000-000000000003.json")).expect("a directory");
     assert_snapshot!(status(&workspace), @"
+    entries   3, the oldest 2 d 3 h old
+    unusable  3 by name or type; `status --check` reads the entries too
+              01968F2E-0000-7000-8000-000000000001.json: the name is not a lower-case UUIDv7 and .json
+              <id>.json: it is a directory, not a regular file
+              empty.json: the name is not a lower-case UUIDv7 and .json
+    lock      free
+    ");
+    assert_snapshot!(status_with(&workspace, &["status", "--check"]), @"
     entries   2, 118 bytes, the oldest 2 d 3 h old
     unusable  4
               01968F2E-0000-7000-8000-000000000001.json: the name is not a lower-case UUIDv7 and .json
-              <id>.json: EOF while parsing a string at column 20
               <id>.json: it is a directory, not a regular file
+              <id>.json: EOF while parsing a string at column 20
               empty.json: the name is not a lower-case UUIDv7 and .json
     lock      free
     ");
@@ -66,13 +77,20 @@ fn document_of_a_status() {
     workspace.put("empty.json", "");
     put_old_entry(&workspace, 7_200);
     workspace.put(".consolidation.lock", original_record(u32::MAX, "pod \"b\"", &[]));
-    let mut document = workspace.consolidate(["status", "--json"]).run().exits(0).json();
+    let cut = new_entry_id().file_name();
+    workspace.put(&cut, &MINIMAL[..20]);
+    let unread = workspace.consolidate(["status", "--json"]).run().exits(0).json();
+    assert_eq!((&unread["checked"], &unread["entries"]), (&false.into(), &2.into()));
+    assert_eq!((&unread["bytes"], &unread["unusable_count"]), (&serde_json::Value::Null, &1.into()));
+    fs::remove_file(workspace.staged(&cut)).expect("removed");
+    let mut document = workspace.consolidate(["status", "--check", "--json"]).run().exits(0).json();
     let age = document["oldest_age_seconds"].take();
     assert!(age.as_u64().is_some_and(|age| (7_200..7_300).contains(&age)), "{age}");
     let text = serde_json::to_string_pretty(&document).expect("a document");
     assert_snapshot!(tidy(&text, &workspace), @r#"
     {
       "bytes": 59,
+      "checked": true,
       "consumed_not_deleted": 0,
       "entries": 1,
       "lock": {

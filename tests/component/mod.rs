@@ -13,6 +13,7 @@ pub(crate) mod patched;
 mod roots;
 mod runs;
 mod sandbox;
+mod scale;
 mod space;
 mod staging;
 mod threads;

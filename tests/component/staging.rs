@@ -60,8 +60,8 @@ fn entry_is_read_back_with_all_that_it_holds() {
     assert_eq!(json["source"]["segment_id"], "segment-7");
     assert_eq!(json["requests"][0]["summary"], "number 7");
     assert_eq!(json["decisions"], serde_json::json!([]));
-    let summary = workspace.summarize().expect("counted");
-    assert_eq!((summary.entries, summary.bytes), (1, entry.bytes));
+    let summary = workspace.check_entries().expect("counted");
+    assert_eq!((summary.entries, summary.bytes), (1, Some(entry.bytes)));
     assert_eq!(summary.oldest_ms, Some(entry.staged_at_ms));
     assert!(summary.now_ms >= entry.staged_at_ms);
 }
@@ -376,7 +376,7 @@ fn unusable_files_are_named_and_left_as_they_are() {
     };
     let work = workspace.clone();
     let path = place.staged(&fifo);
-    let summary = without_waiting_at(&path, move || work.summarize().expect("counted"));
+    let summary = without_waiting_at(&path, move || work.check_entries().expect("counted"));
     assert_eq!(summary.entries, 2);
     assert_eq!(summary.unusable_count, expected.len() as u64);
     check(&summary.unusable);
@@ -408,7 +408,7 @@ fn byte_order_mark_and_carriage_returns_are_accepted() {
         assert_eq!(workspace.read(&id.to_string()).expect("read").source.segment_id, "conv-1/session-1");
     }
     workspace.stage(&format!("\u{feff}{MINIMAL}")).expect("staged");
-    assert_eq!(workspace.summarize().expect("counted").unusable, []);
+    assert_eq!(workspace.check_entries().expect("counted").unusable, []);
 }
 
 #[test]
@@ -483,7 +483,7 @@ fn file_without_read_permission_is_unusable_and_the_others_are_read() {
         let staged = workspace.stage_many(&payloads(3), None).expect("staged");
         let closed = place.staged(&format!("{}.json", staged[1]));
         fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).expect("closed");
-        let summary = workspace.summarize().expect("counted");
+        let summary = workspace.check_entries().expect("counted");
         assert_eq!((summary.entries, summary.unusable_count), (2, 1));
         assert!(summary.unusable[0].reason.contains("permission denied"), "{:?}", summary.unusable);
         let lock = workspace.acquire(POD).expect("the lock is free");

@@ -158,7 +158,7 @@ fn threads_that_stage_through_one_handle_lose_nothing() {
     let ids: BTreeSet<&String> = staged.iter().flatten().collect();
     assert_eq!(ids.len() as u64, THREADS * EACH, "every id is given once");
     assert!(workspace.list().expect("listed").iter().eq(ids));
-    assert_eq!(workspace.summarize().expect("counted").unusable, []);
+    assert_eq!(workspace.check_entries().expect("counted").unusable, []);
 }
 
 #[test]

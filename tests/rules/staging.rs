@@ -193,7 +193,7 @@ fn something_else_in_the_place_of_the_staging_directory_is_refused_and_untouched
         for error in [
             pod.stage(&[MINIMAL], None, Durability::Full).expect_err(what),
             pod.entry_ids().expect_err(what),
-            pod.summarize().expect_err(what),
+            pod.check_entries().expect_err(what),
             pod.take_snapshot(Limits::default()).expect_err(what),
             pod.read_entry(new_entry_id()).expect_err(what),
             pod.acquire(&Default::default()).expect_err(what),
@@ -227,7 +227,7 @@ fn files_of_other_kinds_named_like_entries_are_named_and_never_followed() {
     crate::support::make_fifo(&at(4));
     let pod = open(&workspace);
     assert_eq!(pod.entry_ids().expect("listed"), [good]);
-    let summary = pod.summarize().expect("a summary");
+    let summary = pod.check_entries().expect("a summary");
     assert_eq!((summary.entries, summary.unusable_count), (1, 5));
     let mut snapshot = pod.take_snapshot(Limits::default()).expect("a snapshot");
     assert_eq!(snapshot.ids(), [good]);
@@ -272,7 +272,7 @@ fn json_files_with_other_names_are_named_and_left() {
     }
     let before = workspace.visible();
     let pod = open(&workspace);
-    let summary = pod.summarize().expect("a summary");
+    let summary = pod.check_entries().expect("a summary");
     assert_eq!(summary.entries, 1);
     let mut expected = odd.to_vec();
     expected.sort_unstable();
@@ -308,7 +308,7 @@ fn hidden_files_and_editors_copies_are_nobodys_business() {
     fs::create_dir(workspace.staged("quarantine")).expect("a directory");
     workspace.put(&format!("quarantine/{id}.json"), "not ours");
     let pod = open(&workspace);
-    let summary = pod.summarize().expect("a summary");
+    let summary = pod.check_entries().expect("a summary");
     assert_eq!((summary.entries, summary.unusable_count), (1, 0), "{summary:?}");
     let (mut held, _) = pod.acquire(&Default::default()).expect("held");
     let mut snapshot = pod.take_snapshot(Limits::default()).expect("a snapshot");
@@ -332,7 +332,7 @@ fn names_that_are_not_utf8_are_counted_and_left() {
         fs::write(workspace.staging().join(OsStr::from_bytes(name)), MINIMAL).expect("a file");
     }
     let pod = open(&workspace);
-    let summary = pod.summarize().expect("a summary");
+    let summary = pod.check_entries().expect("a summary");
     assert_eq!((summary.entries, summary.unusable_count), (1, 3));
     assert!(summary.unusable.iter().all(|file| file.name == "?" && file.reason.contains("UTF-8")));
     let mut snapshot = pod.take_snapshot(Limits::default()).expect("a snapshot");
@@ -364,7 +364,7 @@ fn unusable_content_is_named_with_its_reason() {
         let bad = new_entry_id();
         workspace.put(&bad.file_name(), &content);
         let pod = open(&workspace);
-        let summary = pod.summarize().expect("a summary");
+        let summary = pod.check_entries().expect("a summary");
         let (name, reason) = only_unusable(&summary);
         assert_eq!(name, bad.file_name());
         assert!(reason.contains(words), "{what}: {reason}");
@@ -436,7 +436,7 @@ fn listing_that_fails_is_never_taken_for_a_whole_one() {
             workspace.put_entry();
             let pod = workspace.open_faulty(&World::new().start(1), &Faults::of(Op::List, fault));
             pod.entry_ids().expect_err("no listing");
-            pod.summarize().expect_err("no listing");
+            pod.check_entries().expect_err("no listing");
             pod.take_snapshot(Limits::default()).expect_err("no listing");
         }
     }
@@ -450,8 +450,8 @@ fn summary_counts_bytes_and_finds_the_oldest_usable_entry() {
     workspace.put(&entry_id(2_000, 1).file_name(), format!("{MINIMAL}\n"));
     // The age is that of the id: copying a workspace changes the times of its files.
     set_age(&workspace.staged(&entry_id(3_000, 1).file_name()), 1_000_000);
-    let summary = open(&workspace).summarize().expect("a summary");
-    assert_eq!((summary.entries, summary.bytes), (2, 2 * MINIMAL.len() as u64 + 1));
+    let summary = open(&workspace).check_entries().expect("a summary");
+    assert_eq!((summary.entries, summary.bytes), (2, Some(2 * MINIMAL.len() as u64 + 1)));
     assert_eq!(summary.oldest_ms, Some(2_000));
     assert_eq!(only_unusable(&summary).0, entry_id(1_000, 1).file_name());
 }
@@ -462,7 +462,7 @@ fn summary_names_a_thousand_unusable_files_and_counts_all() {
     for number in 0..MAX_NAMED_UNUSABLE + 5 {
         workspace.put(&format!("{number:05}.json"), "");
     }
-    let summary = open(&workspace).summarize().expect("a summary");
+    let summary = open(&workspace).check_entries().expect("a summary");
     assert_eq!(summary.unusable_count, MAX_NAMED_UNUSABLE as u64 + 5);
     assert_eq!(summary.unusable.len(), MAX_NAMED_UNUSABLE);
     assert_eq!(summary.unusable[0].name, "00000.json");
@@ -475,7 +475,7 @@ fn five_thousand_entries_are_counted_and_read_exactly() {
     let pod = open(&workspace);
     let ids = pod.stage(&payloads(5_000), None, Durability::None).expect("staged");
     assert_eq!(pod.entry_ids().expect("listed"), ids);
-    assert_eq!(pod.summarize().expect("a summary").entries, 5_000);
+    assert_eq!(pod.check_entries().expect("a summary").entries, 5_000);
     let mut snapshot = pod.take_snapshot(Limits::default()).expect("a snapshot");
     assert_eq!((snapshot.ids(), snapshot.left()), (&ids[..], 0));
     let (read, unusable) = read_all(&mut snapshot);
@@ -791,7 +791,7 @@ fn entries_made_by_others_while_we_list_are_whole_or_not_there() {
         }
         let pod = open(&workspace);
         loop {
-            let summary = pod.summarize().expect("a summary");
+            let summary = pod.check_entries().expect("a summary");
             assert_eq!(summary.unusable_count, 0, "{summary:?}");
             if summary.entries == 600 {
                 break;
@@ -893,7 +893,7 @@ fn process_killed_at_any_step_of_staging_leaves_whole_entries_only() {
         let workspace = TestWorkspace::new();
         let pod = workspace.open_faulty(&World::new().start(1), &faults);
         let result = pod.stage(&payloads(3), None, Durability::Full);
-        let summary = open(&workspace).summarize().expect("a summary");
+        let summary = open(&workspace).check_entries().expect("a summary");
         assert_eq!(summary.unusable_count, 0, "killed before {number}: {summary:?}");
         if result.is_ok() {
             assert_eq!(summary.entries, 3);
@@ -930,7 +930,7 @@ fn read_only_workspace_is_listed_and_refuses_to_be_staged_into() {
         });
         let pod = workspace.open_faulty(&World::new().start(1), &faults);
         assert_eq!(pod.entry_ids().expect("listed"), [id]);
-        assert_eq!(pod.summarize().expect("a summary").entries, 1);
+        assert_eq!(pod.check_entries().expect("a summary").entries, 1);
         pod.read_entry(id).expect("an entry");
         let mut snapshot = pod.take_snapshot(Limits::default()).expect("a snapshot");
         assert_eq!(read_all(&mut snapshot).0, [id]);

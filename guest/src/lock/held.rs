@@ -208,6 +208,7 @@ impl<D: Dir, S: System> Held<D, S> {
                 return Ok(ReleaseReport { lost: true, ..ReleaseReport::default() });
             }
             self.check_ours()?;
+            self.sweep_notes();
             self.remove()?;
             return Ok(ReleaseReport::default());
         }
@@ -221,11 +222,14 @@ impl<D: Dir, S: System> Held<D, S> {
         };
         // A lock that was lost since the commit: what was committed is done.
         match carries(&self.staging, self.flag.token)? {
-            Carried::Ours => self.remove().map_err(|mut error| {
-                error.message =
-                    format!("the run is committed and its entries are deleted; {}", error.message);
-                error
-            })?,
+            Carried::Ours => {
+                self.sweep_notes();
+                self.remove().map_err(|mut error| {
+                    error.message =
+                        format!("the run is committed and its entries are deleted; {}", error.message);
+                    error
+                })?;
+            }
             Carried::Nothing | Carried::Other => {
                 lower(&self.owners, &self.flag)?;
                 return Ok(ReleaseReport { lost: true, ..report });
@@ -247,17 +251,18 @@ impl<D: Dir, S: System> Held<D, S> {
         }
         self.commit()?;
         self.apply()?;
-        let most = usize::try_from(max_entries).unwrap_or(usize::MAX).min(self.consumed.len());
-        let rest = self.consumed.split_off(most);
-        let batch = std::mem::replace(&mut self.consumed, rest);
-        let deleted = delete_entries(&self.staging, batch);
+        let most = usize::try_from(max_entries).unwrap_or(usize::MAX);
+        let until = self.cleaned.saturating_add(most).min(self.consumed.len());
+        let deleted = delete_entries(&self.staging, self.consumed[self.cleaned..until].iter().copied());
+        self.cleaned = until;
         self.undeleted |= !deleted.failed.is_empty();
         self.unreported.add(deleted);
-        if self.consumed.is_empty() {
+        if self.cleaned == self.consumed.len() {
+            (self.consumed, self.cleaned) = (Vec::new(), 0);
             self.end_run()?;
         }
         let Deleted { removed, missing, failed } = std::mem::take(&mut self.unreported);
-        let left = self.consumed.len() as u64;
+        let left = (self.consumed.len() - self.cleaned) as u64;
         Ok(ReleaseReport { removed, missing, failed, left, lost: false, note: self.kept.take() })
     }
 
@@ -336,18 +341,30 @@ impl<D: Dir, S: System> Held<D, S> {
         }
         (self.committed, self.tried, self.undeleted, self.ended) = (false, false, false, true);
         self.undoes = None;
-        let now = self.system.now();
-        // Once the entries are gone and not before: the notes of one that comes again are still needed.
-        quarantine::sweep(&self.staging, now);
-        self.runs.remove_old(now);
+        self.unswept = true;
+        self.runs_ended = self.runs_ended.saturating_add(1);
+        // Once the entries are gone and not before: the notes of one that comes again are still needed. Not after
+        // each of thousands of runs: a sweep lists all that there are.
+        if self.runs_ended.is_power_of_two() {
+            self.sweep_notes();
+        }
         Ok(())
+    }
+
+    /// Removes notes of entries that are gone, and old outcomes, if runs have ended since that was done.
+    fn sweep_notes(&mut self) {
+        if std::mem::take(&mut self.unswept) {
+            let now = self.system.now();
+            quarantine::sweep(&self.staging, now);
+            self.runs.remove_old(now);
+        }
     }
 
     /// Deletes the lock and nothing else. If a run had begun, its outcome says that it failed, and why.
     ///
     /// # Errors
     /// [`ErrorCode::LockLost`]: the lock on disk is another's and is left. I/O errors.
-    pub fn release_only(self, reason: Option<&str>) -> Result<ReleaseReport> {
+    pub fn release_only(mut self, reason: Option<&str>) -> Result<ReleaseReport> {
         let ours = self.check_ours();
         // Also if the lock is lost: a lock that was removed by hand tells no successor of the run.
         if let Some(run) = self.run.filter(|run| !self.committed && !self.runs.is_decided(*run)) {
@@ -361,6 +378,7 @@ impl<D: Dir, S: System> Held<D, S> {
             let _ = self.runs.write_ended(run, &outcome, fleeting_id(&self.system));
         }
         ours?;
+        self.sweep_notes();
         self.remove()?;
         Ok(ReleaseReport { note: self.kept, ..ReleaseReport::default() })
     }

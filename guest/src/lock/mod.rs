@@ -149,6 +149,8 @@ pub struct Held<D, S> {
     flag: FlagName,
     record: LockRecord,
     consumed: Vec<EntryId>,
+    /// How many of them were deleted, or tried to. A call that took these out would move all the others.
+    cleaned: usize,
     /// What the run changes in memory, until it is committed.
     changes: Vec<Change>,
     /// The records that a committed run changes, until that is done.
@@ -171,6 +173,10 @@ pub struct Held<D, S> {
     sealed: bool,
     /// A run has ended under this lock, and no other has begun.
     ended: bool,
+    /// How many have ended.
+    runs_ended: u32,
+    /// Some of them since the last sweep.
+    unswept: bool,
     pub(crate) durability: Durability,
     recovered: Vec<Recovered>,
 }
@@ -241,6 +247,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             flag,
             record,
             consumed: Vec::new(),
+            cleaned: 0,
             changes: Vec::new(),
             changed: Vec::new(),
             kept: None,
@@ -252,6 +259,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
             unreported: Deleted::default(),
             sealed: false,
             ended: false,
+            runs_ended: 0,
+            unswept: false,
             durability: options.durability,
             recovered,
         };

@@ -15,6 +15,7 @@ use crate::system::System;
 use crate::workspace::Workspace;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::ops::Bound;
 
 /// How many bytes the texts of a draft may have, those before and those after the changes.
 pub const MAX_DRAFT_BYTES: u64 = 64 * 1024 * 1024;
@@ -34,6 +35,8 @@ pub struct Draft {
     seen: BTreeMap<RecordName, Option<Digest>>,
     /// All files as they were when a consolidator began that reads them by itself.
     watched: Option<BTreeMap<RecordName, Mark>>,
+    /// The change that was looked at last, and its position; none since there are others.
+    looked_at: Option<(usize, RecordName)>,
 }
 
 /// A file as it was read; none: there was none.
@@ -49,7 +52,14 @@ fn size_of(change: &Change) -> u64 {
 impl Draft {
     /// One without changes.
     pub fn new(limits: UpdateLimits) -> Self {
-        Draft { limits, changes: BTreeMap::new(), size: 0, seen: BTreeMap::new(), watched: None }
+        Draft {
+            limits,
+            changes: BTreeMap::new(),
+            size: 0,
+            seen: BTreeMap::new(),
+            watched: None,
+            looked_at: None,
+        }
     }
 
     /// One record as the changes leave it. If its file changes before updates of it are proposed, they are
@@ -162,6 +172,7 @@ impl Draft {
             proposed.push((name, change));
         }
         self.size = size;
+        self.looked_at = None;
         for (name, change) in proposed {
             match change {
                 Some(change) => {
@@ -233,9 +244,24 @@ impl Draft {
         self.changes.values()
     }
 
+    /// The change at this position, counted from 0 by kind and slug. One after the other costs no more than
+    /// [`Self::changes`].
+    pub fn change(&mut self, index: usize) -> Option<&Change> {
+        let follows = matches!(&self.looked_at, Some((last, _)) if last + 1 == index);
+        let found = match &self.looked_at {
+            Some((_, name)) if follows => {
+                self.changes.range((Bound::Excluded(name), Bound::Unbounded)).next()
+            }
+            _ => self.changes.iter().nth(index),
+        };
+        self.looked_at = found.map(|(name, _)| (index, name.clone()));
+        found.map(|(_, change)| change)
+    }
+
     /// Takes the changes out, for a run to make them. What was read is forgotten too: the commit changes it.
     pub fn take(&mut self) -> Vec<Change> {
         self.size = 0;
+        self.looked_at = None;
         self.seen.clear();
         std::mem::take(&mut self.changes).into_values().collect()
     }

@@ -109,7 +109,7 @@ enum Command {
     /// List the staged entries, oldest first
     List,
     /// Show what is staged, what is unusable and who holds the lock
-    Status,
+    Status(status::Arguments),
     /// Run a command or a plugin over everything that is staged; what it has dealt with goes
     Run(Box<run::Arguments>),
     /// Show past runs, the newest first: how each ended, when, by whom, what it took and changed
@@ -157,7 +157,7 @@ fn execute(parsed: &Arguments, output: &Output) -> Result<(), Failure> {
     match &parsed.command {
         Command::Stage(arguments) => stage::run(&workspace, arguments, output),
         Command::List => list::run(&workspace, output),
-        Command::Status => status::run(&workspace, output),
+        Command::Status(arguments) => status::run(&workspace, arguments, output),
         Command::Run(arguments) => run::run(&runtime, &workspace, arguments, coexist, output),
         Command::Log(arguments) => log::run(&workspace, arguments, output),
         Command::Undo(arguments) => undo::run(&workspace, arguments, coexist, output),

@@ -162,16 +162,28 @@ pub(super) fn run(
         Err(failure) => return Err(give_up(lock, failure)),
     }
     let mut done = Done::default();
+    // Of one listing, from which one run after another takes its entries.
+    let mut listed: Option<LockSnapshot<'_>> = None;
     loop {
-        match consolidate(&lock, arguments, output, &events) {
+        let is_new = listed.is_none();
+        match consolidate(&lock, &mut listed, arguments, output, &events) {
             Ok(Ended::Success { entries, left, unusable }) if arguments.drain => match lock.finish_run() {
-                Ok(report) => done.add(entries, left, unusable, report),
+                Ok(report) => {
+                    done.add(entries, left, unusable, report);
+                    if left == 0 {
+                        // What was staged meanwhile is in the next listing.
+                        listed = None;
+                    }
+                }
                 Err(error) => {
                     let failure = Failure::from(error).because("the command succeeded");
+                    drop(listed);
                     return Err(give_up(lock, done.before(failure)));
                 }
             },
+            Ok(Ended::NothingToDo { left: 0, .. }) if !is_new => listed = None,
             Ok(Ended::Success { entries, left, unusable }) => {
+                drop(listed);
                 let report = lock
                     .release_with_cleanup()
                     .map_err(|error| Failure::from(error).because("the command succeeded"))?;
@@ -179,6 +191,7 @@ pub(super) fn run(
                 return consolidated(output, &done);
             }
             Ok(Ended::NothingToDo { left, unusable }) => {
+                drop(listed);
                 match lock.release_only(None) {
                     Ok(_) => {}
                     Err(error) if error.code() == ErrorCode::LockLost && done.runs > 0 => {
@@ -192,7 +205,10 @@ pub(super) fn run(
                 done.unusable = unusable;
                 return consolidated(output, &done);
             }
-            Err(failure) => return Err(give_up(lock, done.before(failure))),
+            Err(failure) => {
+                drop(listed);
+                return Err(give_up(lock, done.before(failure)));
+            }
         }
     }
 }
@@ -308,33 +324,42 @@ pub(super) fn interrupted_while_waiting() -> Failure {
     Failure::interrupted("interrupted while waiting for the lock; nothing was done")
 }
 
-fn consolidate(
-    lock: &Lock,
+fn consolidate<'lock>(
+    lock: &'lock Lock,
+    listed: &mut Option<LockSnapshot<'lock>>,
     arguments: &Arguments,
     output: &Output,
     events: &Events,
 ) -> Result<Ended, Failure> {
-    let mut snapshot = lock.snapshot(arguments.limits())?;
-    let left = snapshot.left()?;
     let mut reader = Reader { output, unusable: Vec::new(), entries: 0, done: false };
-    reader.leave_out(snapshot.unusable()?);
-    let first = reader.next(&mut snapshot)?;
+    let snapshot = match listed {
+        Some(snapshot) => {
+            snapshot.advance(arguments.limits())?;
+            snapshot
+        }
+        None => {
+            let snapshot = listed.insert(lock.snapshot(arguments.limits())?);
+            reader.leave_out(snapshot.unusable()?);
+            snapshot
+        }
+    };
+    let first = reader.next(snapshot)?;
     if first.is_empty() {
-        return Ok(Ended::NothingToDo { left, unusable: reader.unusable });
+        return Ok(Ended::NothingToDo { left: snapshot.left()?, unusable: reader.unusable });
     }
     // The lock names them before the command sees the first of them.
-    lock.record_snapshot(&snapshot)?;
-    let status = supervise(lock, &mut snapshot, &mut reader, first, arguments, events)?;
+    lock.record_snapshot(snapshot)?;
+    let status = supervise(lock, snapshot, &mut reader, first, arguments, events)?;
     if !status.success() {
-        return Err(failed(&how_it_ended(status), status, None, &snapshot));
+        return Err(failed(&how_it_ended(status), status, None, snapshot));
     }
     // A command may exit 0 and leave input unread. It answers for that, but not for files that are not
     // usable: they must be told from the others before anything is deleted.
     while !reader.done {
-        reader.next(&mut snapshot)?;
+        reader.next(snapshot)?;
     }
-    lock.record_snapshot(&snapshot)?;
-    Ok(Ended::Success { entries: reader.entries, left, unusable: reader.unusable })
+    lock.record_snapshot(snapshot)?;
+    Ok(Ended::Success { entries: reader.entries, left: snapshot.left()?, unusable: reader.unusable })
 }
 
 /// Reads a snapshot batch by batch.
@@ -359,7 +384,7 @@ impl Reader<'_> {
     }
 
     /// The next usable entries as lines; empty if there are no more.
-    fn next(&mut self, snapshot: &mut LockSnapshot<'_>) -> Result<Vec<u8>, Failure> {
+    fn next(&mut self, snapshot: &LockSnapshot<'_>) -> Result<Vec<u8>, Failure> {
         let mut lines = Vec::new();
         while lines.is_empty() && !self.done {
             let batch = snapshot.next_batch(BATCH_ENTRIES, BATCH_BYTES)?;
@@ -375,11 +400,29 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// As [`Reader::next`], with the lock naming the entries that came in for unusable ones, before the command
+    /// sees them.
+    fn go_on(
+        &mut self,
+        lock: &Lock,
+        snapshot: &LockSnapshot<'_>,
+        is_capped: bool,
+    ) -> Result<Vec<u8>, Failure> {
+        let unusable = self.unusable.len();
+        let lines = self.next(snapshot)?;
+        if is_capped && self.unusable.len() > unusable && !lines.is_empty() {
+            lock.record_snapshot(snapshot)?;
+        }
+        Ok(lines)
+    }
+}
+
 /// Runs the command to its end. An interrupted one has failed, whatever its exit status, and so has one
 /// whose lock was lost: it is stopped, since another owner's command may be at work beside it.
 fn supervise(
     lock: &Lock,
-    snapshot: &mut LockSnapshot<'_>,
+    snapshot: &LockSnapshot<'_>,
     reader: &mut Reader<'_>,
     first: Vec<u8>,
     arguments: &Arguments,
@@ -397,6 +440,7 @@ fn supervise(
             trouble = Some(Failure::from(error));
         }
     }
+    let is_capped = arguments.limits() != Limits::default();
     let mut next = Some(first);
     let mut signals = Vec::new();
     let mut lost_since = None;
@@ -415,7 +459,7 @@ fn supervise(
             Event::Hungry if trouble.is_none() => match next.take() {
                 Some(chunk) if !chunk.is_empty() => {
                     command.give(chunk);
-                    match reader.next(snapshot) {
+                    match reader.go_on(lock, snapshot, is_capped) {
                         Ok(chunk) => next = Some(chunk),
                         Err(failure) => {
                             command.signal(TERMINATE);

@@ -1,16 +1,27 @@
-//! `consolidate status`. Invariant: looks and changes nothing.
+//! `consolidate status`. Invariant: looks and changes nothing, and opens no entry unless it is asked to.
 
 use super::output::{Failure, Output, count, duration, printable};
 use crate::{Holder, LockStatus, Workspace};
 use serde_json::json;
 use std::io::{self, Write};
 
-pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure> {
-    let summary = workspace.summarize()?;
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It counts files by their names and types, and opens none. How many bytes the entries have, and which
+of them can't be used, it says with --check; `doctor` reads them always.")]
+pub(super) struct Arguments {
+    /// Read every entry too: count their bytes, and name those that can't be used
+    #[arg(long)]
+    check: bool,
+}
+
+pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
+    let summary = if arguments.check { workspace.check_entries() } else { workspace.summarize() }?;
     let lock = workspace.lock_status()?;
     let oldest_seconds = summary.oldest_ms.map(|oldest| summary.now_ms.saturating_sub(oldest) / 1_000);
     let document = json!({
         "entries": summary.entries,
+        "checked": arguments.check,
         "bytes": summary.bytes,
         "oldest_age_seconds": oldest_seconds,
         "unusable_count": summary.unusable_count,
@@ -22,10 +33,17 @@ pub(super) fn run(workspace: &Workspace, output: &Output) -> Result<(), Failure>
     output.result(&document, |out| {
         write!(out, "entries   {}", summary.entries)?;
         if let Some(seconds) = oldest_seconds {
-            write!(out, ", {} bytes, the oldest {} old", summary.bytes, duration(seconds))?;
+            if let Some(bytes) = summary.bytes {
+                write!(out, ", {bytes} bytes")?;
+            }
+            write!(out, ", the oldest {} old", duration(seconds))?;
         }
         writeln!(out)?;
-        writeln!(out, "unusable  {}", summary.unusable_count)?;
+        write!(out, "unusable  {}", summary.unusable_count)?;
+        if !arguments.check && summary.entries > 0 {
+            write!(out, " by name or type; `status --check` reads the entries too")?;
+        }
+        writeln!(out)?;
         for file in &summary.unusable {
             writeln!(out, "          {}: {}", printable(&file.name), printable(&file.reason))?;
         }

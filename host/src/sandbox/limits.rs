@@ -6,7 +6,7 @@ use crate::error::Fault;
 use std::io;
 use std::panic;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
@@ -31,6 +31,8 @@ pub(crate) struct Limits {
     refused: bool,
     /// When the call in progress must be over; none if that is further away than the clock goes.
     deadline: Option<Instant>,
+    /// The most memory that a store has had which notes it here.
+    peak: Arc<AtomicUsize>,
     /// Set from outside to end the call in progress before its deadline.
     interrupted: Arc<AtomicBool>,
 }
@@ -43,6 +45,7 @@ impl Limits {
             max_instances,
             refused: false,
             deadline: None,
+            peak: Arc::default(),
             interrupted: Arc::default(),
         }
     }
@@ -50,6 +53,12 @@ impl Limits {
     /// With a switch that ends the call in progress, and every later one.
     pub(crate) fn interrupted_by(mut self, switch: &Arc<AtomicBool>) -> Limits {
         self.interrupted = Arc::clone(switch);
+        self
+    }
+
+    /// With a place where the most memory is noted that any of several stores has had.
+    pub(crate) fn noting_peak(mut self, peak: &Arc<AtomicUsize>) -> Limits {
+        self.peak = Arc::clone(peak);
         self
     }
 
@@ -106,6 +115,7 @@ impl ResourceLimiter for Limits {
     ) -> wasmtime::Result<bool> {
         let allowed = self.memory.grow(current, desired, maximum);
         self.refused |= !allowed;
+        self.peak.fetch_max(self.memory.used, Ordering::Relaxed);
         Ok(allowed)
     }
 
@@ -207,6 +217,17 @@ mod tests {
         assert!(!limits.memory_growing(60, 61, None).expect("no trap"));
         assert_eq!(limits.memory_used(), 100);
         assert!(limits.refused);
+    }
+
+    #[test]
+    fn peak_is_that_of_the_largest_store_and_counts_no_refused_growth() {
+        let peak = Arc::default();
+        let mut stores = [60, 100, 80].map(|limit| Limits::new(limit, 1, 1).noting_peak(&peak));
+        for limits in &mut stores {
+            limits.memory_growing(0, 50, None).expect("no trap");
+            limits.memory_growing(50, 90, None).expect("no trap");
+        }
+        assert_eq!(peak.load(Ordering::Relaxed), 90);
     }
 
     #[test]
