@@ -641,7 +641,7 @@ impl From<&LockRecord> for wit_lock::LockRecord {
             pid: record.pid,
             pod_name: record.pod_name.clone(),
             started_at: record.started_at.clone(),
-            consumed_ids: record.consumed_ids.clone(),
+            consumed_ids: record.consumed_ids.texts(),
             token: record.token.clone(),
             process_start: record.process_start.clone(),
             scope: record.scope.as_ref().map(Into::into),
@@ -653,7 +653,9 @@ impl From<&LockRecord> for wit_lock::LockRecord {
 }
 
 impl From<Error> for wit::Error {
+    #[cold]
     fn from(error: Error) -> Self {
+        let error = error.into_failure();
         wit::Error {
             code: match error.code {
                 ErrorCode::InUse => wit::ErrorCode::InUse,

@@ -196,7 +196,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 Ok(None) => continue,
                 Ok(Some((_, disorder))) => disorder,
                 Err(error) if error.code == ErrorCode::WrongFileType => {
-                    findings.add(FindingKind::Foreign, place, error.message);
+                    findings.add(FindingKind::Foreign, place, error.into_message());
                     continue;
                 }
                 Err(error) => return Err(error),

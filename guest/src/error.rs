@@ -4,6 +4,7 @@
 use crate::fs::{FsError, FsErrorKind};
 use crate::layout::EntryId;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 /// The kinds of failure; the same as `error-code` in the WIT package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +48,13 @@ pub struct Owner {
     pub started_at: String,
 }
 
-/// Why an operation failed.
+/// Why an operation failed. It is as large as a pointer: every operation returns one or none, and few fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<Failure>);
+
+/// The particulars of an [`Error`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
     /// For programs.
     pub code: ErrorCode,
     /// For people.
@@ -74,12 +79,33 @@ impl Owner {
 impl Error {
     /// An error without particulars.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), path: None, owner: None, index: None, staged: Vec::new() }
+        Error::with(code, message.into())
+    }
+
+    #[cold]
+    fn with(code: ErrorCode, message: String) -> Self {
+        Error(Box::new(Failure { code, message, path: None, owner: None, index: None, staged: Vec::new() }))
+    }
+
+    /// What it says.
+    pub fn into_message(self) -> String {
+        self.0.message
+    }
+
+    /// Its particulars, to take them apart.
+    pub fn into_failure(self) -> Failure {
+        *self.0
     }
 
     /// With the file concerned.
     pub fn at(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
+        self
+    }
+
+    /// With the index of the item at fault.
+    pub fn of_item(mut self, index: usize) -> Self {
+        self.index = Some(index as u64);
         self
     }
 
@@ -106,6 +132,20 @@ impl Error {
             _ => (ErrorCode::Io, ""),
         };
         Error::new(code, format!("cannot {doing} {path}: {error}{remedy}")).at(path)
+    }
+}
+
+impl Deref for Error {
+    type Target = Failure;
+
+    fn deref(&self) -> &Failure {
+        &self.0
+    }
+}
+
+impl DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Failure {
+        &mut self.0
     }
 }
 

@@ -7,26 +7,7 @@
 
 use std::fmt;
 
-/// A point in time, in nanoseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub i128);
-
-impl Time {
-    /// From whole seconds and nanoseconds.
-    pub fn new(seconds: i64, nanoseconds: u32) -> Self {
-        Time(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds))
-    }
-
-    /// In whole milliseconds; 0 for times before 1970.
-    pub fn millis(self) -> u64 {
-        u64::try_from(self.0 / 1_000_000).unwrap_or(0)
-    }
-
-    /// This time and so many seconds more.
-    pub fn plus_seconds(self, seconds: u32) -> Self {
-        Time(self.0 + i128::from(seconds) * 1_000_000_000)
-    }
-}
+pub use crate::time::Time;
 
 /// What kind of object a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

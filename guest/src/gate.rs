@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::fs::{Dir, FsErrorKind};
 use crate::layout::{EntryId, staging_path};
 use crate::outcome::Ending;
-use crate::record::parse_rfc3339;
 use crate::system::System;
+use crate::time::parse_rfc3339;
 use crate::workspace::Workspace;
 
 /// How many runs are looked at for the last one that was consolidated.

@@ -25,7 +25,7 @@ use crate::digest::Digest;
 use crate::durable::{Durability, create_whole, sync_names};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
-use crate::json::Object;
+use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{
     BEFORE, BEFORE_PATH, MEMORY, NewContent, Progress, RUNS, RecordName, RunId, UNFINISHED_PATH, before_path,
     unfinished_path,
@@ -35,7 +35,6 @@ use crate::memory::{Change, escaped_len, read_record};
 use crate::outcome::ChangedRecord;
 use crate::runs::{OLD_TEMPORARY_MS, Runs, is_old};
 use crate::workspace::{open_existing, open_or_create};
-use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 
 /// The largest file of old contents that is read, in bytes: twice what a draft may hold.
@@ -44,14 +43,8 @@ const MAX_BEFORE_BYTES: u64 = 128 * 1024 * 1024;
 /// How many records a message names.
 const MAX_NAMED: usize = 3;
 
-/// What the records that a run changed were before, and what it made of them.
-#[derive(Debug, Serialize, Deserialize)]
-struct Before {
-    run_id: String,
-    records: Vec<BeforeRecord>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
+/// What a record that a run changed was before, and what it made of it.
+#[derive(Debug)]
 struct BeforeRecord {
     kind: String,
     slug: String,
@@ -198,7 +191,7 @@ impl<D: Dir> Runs<D> {
                 Some(old) => &*old,
                 unread => &*unread.insert(match self.before(run) {
                     // A power failure without durability leaves such a file. It is as good as gone.
-                    Err(Error { code: ErrorCode::Unusable, .. }) => None,
+                    Err(error) if error.code == ErrorCode::Unusable => None,
                     read => read?,
                 }),
             };
@@ -437,10 +430,9 @@ impl<D: Dir> Runs<D> {
             Err(error) if error.kind == FsErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io("read", path, &error)),
         };
-        let parsed: std::result::Result<Object<Before>, _> = serde_json::from_slice(&content);
-        match parsed {
-            Ok(Object(before)) => Ok(Some(before.records)),
-            Err(error) => Err(not_before(&path, &error.to_string())),
+        match Reader::new(&content).read(read_before) {
+            Ok(records) => Ok(Some(records)),
+            Err(reason) => Err(not_before(&path, &reason)),
         }
     }
 
@@ -549,35 +541,69 @@ fn keep_text<D: Dir>(dir: &D, name: &str, text: &[u8]) -> FsResult<bool> {
     }
 }
 
+/// The members of a file of old contents, and of each record in it.
+const BEFORE_MEMBERS: [&str; 2] = ["run_id", "records"];
+const RECORD_MEMBERS: [&str; 4] = ["kind", "slug", "before", "after"];
+
 fn before_file(run: RunId, changes: &[Change]) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Borrowed<'a> {
-        run_id: String,
-        records: Vec<BorrowedRecord<'a>>,
-    }
-    #[derive(Serialize)]
-    struct BorrowedRecord<'a> {
-        kind: &'a str,
-        slug: &'a str,
-        before: Option<&'a str>,
-        after: Option<Digest>,
-    }
-    let records = changes
-        .iter()
-        .map(|change| BorrowedRecord {
-            kind: change.name.kind(),
-            slug: change.name.slug(),
-            before: change.before.as_deref(),
-            after: change.after.as_deref().map(digest),
-        })
-        .collect();
     // At once and not by doubling: a large one would need three times its size.
     let texts: usize =
         changes.iter().map(|change| 256 + change.before.as_deref().map_or(0, escaped_len)).sum();
-    let mut file = Vec::with_capacity(256 + texts);
-    // Strings, numbers and lists of them, into memory: this can't fail.
-    let _ = serde_json::to_writer(&mut file, &Borrowed { run_id: run.to_string(), records });
-    file
+    let mut json = Writer::new(Layout::Compact, 256 + texts);
+    json.begin(b'{');
+    json.member_string("run_id", &run.to_string());
+    json.name(b"records");
+    json.begin(b'[');
+    for change in changes {
+        json.item();
+        json.begin(b'{');
+        json.member_string("kind", change.name.kind());
+        json.member_string("slug", change.name.slug());
+        json.name(b"before");
+        json.optional_string(change.before.as_deref());
+        json.name(b"after");
+        match change.after.as_deref() {
+            Some(after) => digest(after).write(&mut json),
+            None => json.raw(b"null"),
+        }
+        json.end(b'}');
+    }
+    json.end(b']');
+    json.end(b'}');
+    json.into_bytes()
+}
+
+fn read_before(json: &mut Reader<'_>) -> Read<Vec<BeforeRecord>> {
+    let (mut records, mut met) = (Vec::new(), 0);
+    json.begin(b'{')?;
+    while let Some(index) = json.known(&BEFORE_MEMBERS, &mut met)? {
+        if index == 0 {
+            json.string()?;
+            continue;
+        }
+        json.begin(b'[')?;
+        while json.item()? {
+            records.push(read_before_record(json)?);
+        }
+    }
+    json.all_of(&BEFORE_MEMBERS, met, 0b11)?;
+    Ok(records)
+}
+
+fn read_before_record(json: &mut Reader<'_>) -> Read<BeforeRecord> {
+    let mut record = BeforeRecord { kind: String::new(), slug: String::new(), before: None, after: None };
+    let mut met = 0;
+    json.begin(b'{')?;
+    while let Some(index) = json.known(&RECORD_MEMBERS, &mut met)? {
+        match index {
+            0 => record.kind = json.string()?.decode().into_owned(),
+            1 => record.slug = json.string()?.decode().into_owned(),
+            2 => record.before = json.optional_string()?,
+            _ => record.after = if json.null()? { None } else { Some(Digest::read(json)?) },
+        }
+    }
+    json.all_of(&RECORD_MEMBERS, met, 0b0011)?;
+    Ok(record)
 }
 
 fn digest(text: &str) -> Digest {

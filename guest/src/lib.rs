@@ -48,6 +48,7 @@ pub mod record;
 pub mod runs;
 pub mod staging;
 pub mod system;
+pub mod time;
 pub mod workspace;
 
 #[cfg(not(target_family = "wasm"))]

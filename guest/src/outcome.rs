@@ -3,20 +3,16 @@
 
 use crate::error::Owner;
 use crate::fs::Time;
-use crate::json::Object;
+use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{EntryId, RunId};
-use crate::record::to_rfc3339;
-use serde::de::{Deserializer, SeqAccess, Visitor};
-use serde::ser::Serializer;
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use crate::record::IdList;
+use crate::time::to_rfc3339;
 
 /// The largest outcome that is read, in bytes: room for 1.5 million entries.
 pub const MAX_OUTCOME_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Its entries were turned into memory, and are deleted or to be deleted.
     Consolidated,
@@ -31,7 +27,7 @@ pub enum Ending {
 }
 
 /// Who wrote an outcome, if it was not the owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedBy {
     /// Its process id.
     pub pid: u32,
@@ -40,7 +36,7 @@ pub struct EndedBy {
 }
 
 /// What a run did and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The run.
     pub run_id: String,
@@ -55,59 +51,125 @@ pub struct Outcome {
     /// When it ended, RFC 3339: of a consolidated run the commit.
     pub ended_at: String,
     /// Who ended it, if it was not its owner.
-    #[serde(default)]
     pub ended_by: Option<EndedBy>,
     /// Why, if it did not end well.
-    #[serde(default)]
     pub reason: Option<String>,
     /// The entries that it took, oldest first. A text that is no canonical id names no file, and is
     /// passed over.
-    #[serde(serialize_with = "as_texts", deserialize_with = "from_texts")]
     pub entry_ids: Vec<EntryId>,
     /// The records that it changed, in the order of their new files.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<ChangedRecord>,
     /// The run whose changes it put back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<String>,
 }
 
 /// A record that a run changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangedRecord {
     /// The directory of its file, unchecked when it is read.
     pub kind: String,
     /// The name of its file, unchecked when it is read.
     pub slug: String,
     /// There was none before.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub created: bool,
     /// There was none after.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
 }
 
-fn as_texts<S: Serializer>(ids: &[EntryId], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(ids.iter().map(EntryId::to_string))
+impl Ending {
+    const ALL: [Ending; 5] =
+        [Ending::Consolidated, Ending::Failed, Ending::Aborted, Ending::Unlocked, Ending::Undone];
+    /// As they are written, in the order of [`Ending::ALL`].
+    const NAMES: [&str; 5] = ["consolidated", "failed", "aborted", "unlocked", "undone"];
 }
 
-/// Not by way of a list of strings: it would take four times the memory, and there may be a million.
-fn from_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EntryId>, D::Error> {
-    struct Ids;
-    impl<'de> Visitor<'de> for Ids {
-        type Value = Vec<EntryId>;
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("a list of ids")
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Vec<EntryId>, A::Error> {
-            let mut ids = Vec::new();
-            while let Some(text) = texts.next_element::<std::borrow::Cow<'_, str>>()? {
-                ids.extend(EntryId::parse(&text));
+/// The members, in the order in which they are written.
+const MEMBERS: [&str; 11] = [
+    "run_id",
+    "outcome",
+    "pod_name",
+    "pid",
+    "started_at",
+    "ended_at",
+    "ended_by",
+    "reason",
+    "entry_ids",
+    "changes",
+    "undoes",
+];
+/// Those that every outcome has, a bit each.
+const NEEDED: u32 = 0b001_0011_1111;
+
+fn read_outcome(json: &mut Reader<'_>) -> Read<Outcome> {
+    let mut outcome = Outcome {
+        run_id: String::new(),
+        outcome: Ending::Aborted,
+        pod_name: String::new(),
+        pid: 0,
+        started_at: String::new(),
+        ended_at: String::new(),
+        ended_by: None,
+        reason: None,
+        entry_ids: Vec::new(),
+        changes: Vec::new(),
+        undoes: None,
+    };
+    let mut met = 0;
+    json.begin(b'{')?;
+    while let Some(index) = json.known(&MEMBERS, &mut met)? {
+        match index {
+            0 => outcome.run_id = json.string()?.decode().into_owned(),
+            1 => match json.string()?.position(&Ending::NAMES) {
+                Some(ending) => outcome.outcome = Ending::ALL[ending],
+                None => return Err(json.wrong("`outcome` is none that is known")),
+            },
+            2 => outcome.pod_name = json.string()?.decode().into_owned(),
+            3 => outcome.pid = json.u32()?,
+            4 => outcome.started_at = json.string()?.decode().into_owned(),
+            5 => outcome.ended_at = json.string()?.decode().into_owned(),
+            6 => outcome.ended_by = if json.null()? { None } else { Some(read_ended_by(json)?) },
+            7 => outcome.reason = json.optional_string()?,
+            8 => outcome.entry_ids = IdList::read(json)?.ids,
+            9 => {
+                json.begin(b'[')?;
+                while json.item()? {
+                    outcome.changes.push(read_change(json)?);
+                }
             }
-            Ok(ids)
+            _ => outcome.undoes = json.optional_string()?,
         }
     }
-    deserializer.deserialize_seq(Ids)
+    json.all_of(&MEMBERS, met, NEEDED)?;
+    Ok(outcome)
+}
+
+fn read_ended_by(json: &mut Reader<'_>) -> Read<EndedBy> {
+    const MEMBERS: [&str; 2] = ["pid", "pod_name"];
+    let (mut by, mut met) = (EndedBy { pid: 0, pod_name: String::new() }, 0);
+    json.begin(b'{')?;
+    while let Some(index) = json.known(&MEMBERS, &mut met)? {
+        match index {
+            0 => by.pid = json.u32()?,
+            _ => by.pod_name = json.string()?.decode().into_owned(),
+        }
+    }
+    json.all_of(&MEMBERS, met, 0b11)?;
+    Ok(by)
+}
+
+fn read_change(json: &mut Reader<'_>) -> Read<ChangedRecord> {
+    const MEMBERS: [&str; 4] = ["kind", "slug", "created", "removed"];
+    let (mut texts, mut flags, mut met) = ([const { String::new() }; 2], [false; 2], 0);
+    json.begin(b'{')?;
+    while let Some(index) = json.known(&MEMBERS, &mut met)? {
+        match index {
+            0 | 1 => texts[index] = json.string()?.decode().into_owned(),
+            _ => flags[index - 2] = json.truth()?,
+        }
+    }
+    json.all_of(&MEMBERS, met, 0b0011)?;
+    let ([kind, slug], [created, removed]) = (texts, flags);
+    Ok(ChangedRecord { kind, slug, created, removed })
 }
 
 impl Outcome {
@@ -152,14 +214,55 @@ impl Outcome {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(content: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(content).map(|Object(outcome)| outcome).map_err(|error| error.to_string())
+        Reader::new(content).read(read_outcome)
     }
 
     /// The content of its file: pretty JSON with a newline at the end.
     pub fn to_file(&self) -> Vec<u8> {
-        // Strings, numbers and lists of them: this can't fail.
-        let mut content = serde_json::to_vec_pretty(self).unwrap_or_default();
-        content.push(b'\n');
-        content
+        let mut json = Writer::new(Layout::Pretty, 512 + self.entry_ids.len() * 44);
+        json.begin(b'{');
+        json.member_string("run_id", &self.run_id);
+        json.member_string("outcome", Ending::NAMES[self.outcome as usize]);
+        json.member_string("pod_name", &self.pod_name);
+        json.name(b"pid");
+        json.number(self.pid.into());
+        json.member_string("started_at", &self.started_at);
+        json.member_string("ended_at", &self.ended_at);
+        json.name(b"ended_by");
+        match &self.ended_by {
+            Some(by) => {
+                json.begin(b'{');
+                json.name(b"pid");
+                json.number(by.pid.into());
+                json.member_string("pod_name", &by.pod_name);
+                json.end(b'}');
+            }
+            None => json.raw(b"null"),
+        }
+        json.name(b"reason");
+        json.optional_string(self.reason.as_deref());
+        json.name(b"entry_ids");
+        IdList::write(&self.entry_ids, &mut json);
+        if !self.changes.is_empty() {
+            json.name(b"changes");
+            json.begin(b'[');
+            for change in &self.changes {
+                json.item();
+                json.begin(b'{');
+                json.member_string("kind", &change.kind);
+                json.member_string("slug", &change.slug);
+                for (name, is_so) in [("created", change.created), ("removed", change.removed)] {
+                    if is_so {
+                        json.name(name.as_bytes());
+                        json.raw(b"true");
+                    }
+                }
+                json.end(b'}');
+            }
+            json.end(b']');
+        }
+        json.member_string_if("undoes", self.undoes.as_deref());
+        json.end(b'}');
+        json.into_file()
     }
 }

@@ -28,18 +28,16 @@
 use crate::durable::{Durability, replace, sync_names};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time, read_file};
-use crate::json::Object;
+use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{
     ATTEMPTS, ATTEMPTS_PATH, EntryId, QUARANTINE, QUARANTINE_PATH, STAGING, attempts_path, quarantine_path,
     staging_path,
 };
 use crate::lock::Held;
-use crate::record::to_rfc3339;
 use crate::staging::is_old_temporary;
 use crate::system::System;
+use crate::time::to_rfc3339;
 use crate::workspace::{Workspace, fleeting_id, open_existing, open_or_create};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 /// How much of a reason is kept, in characters.
 pub const MAX_REASON_CHARS: usize = 500;
@@ -74,26 +72,77 @@ pub struct Quarantined {
 }
 
 /// `.attempts/<id>.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 struct AttemptsNote {
     attempts: u32,
-    #[serde(default)]
     last_error: String,
-    #[serde(default)]
     last_at: String,
 }
 
+impl AttemptsNote {
+    fn to_file(&self) -> Vec<u8> {
+        let mut json = Writer::new(Layout::Pretty, 128 + self.last_error.len());
+        json.begin(b'{');
+        json.name(b"attempts");
+        json.number(self.attempts.into());
+        json.member_string("last_error", &self.last_error);
+        json.member_string("last_at", &self.last_at);
+        json.end(b'}');
+        json.into_file()
+    }
+
+    fn read(json: &mut Reader<'_>) -> Read<Self> {
+        const MEMBERS: [&str; 3] = ["attempts", "last_error", "last_at"];
+        let (mut note, mut met) = (AttemptsNote::default(), 0);
+        json.begin(b'{')?;
+        while let Some(index) = json.known(&MEMBERS, &mut met)? {
+            match index {
+                0 => note.attempts = json.u32()?,
+                1 => note.last_error = json.string()?.decode().into_owned(),
+                _ => note.last_at = json.string()?.decode().into_owned(),
+            }
+        }
+        json.all_of(&MEMBERS, met, 0b001)?;
+        Ok(note)
+    }
+}
+
 /// `quarantine/<id>.reason.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 struct ReasonNote {
-    #[serde(default)]
     id: String,
-    #[serde(default)]
     attempts: u32,
-    #[serde(default)]
     reason: String,
-    #[serde(default)]
     since: String,
+}
+
+impl ReasonNote {
+    fn to_file(&self) -> Vec<u8> {
+        let mut json = Writer::new(Layout::Pretty, 192 + self.reason.len());
+        json.begin(b'{');
+        json.member_string("id", &self.id);
+        json.name(b"attempts");
+        json.number(self.attempts.into());
+        json.member_string("reason", &self.reason);
+        json.member_string("since", &self.since);
+        json.end(b'}');
+        json.into_file()
+    }
+
+    fn read(json: &mut Reader<'_>) -> Read<Self> {
+        const MEMBERS: [&str; 4] = ["id", "attempts", "reason", "since"];
+        let (mut note, mut met) = (ReasonNote::default(), 0);
+        json.begin(b'{')?;
+        while let Some(index) = json.known(&MEMBERS, &mut met)? {
+            match index {
+                0 => note.id = json.string()?.decode().into_owned(),
+                1 => note.attempts = json.u32()?,
+                2 => note.reason = json.string()?.decode().into_owned(),
+                _ => note.since = json.string()?.decode().into_owned(),
+            }
+        }
+        Ok(note)
+    }
 }
 
 /// What is out of order in one of the two directories, by name.
@@ -132,7 +181,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 continue;
             };
             // Whatever is wrong with the reason, the entry is there, and people must see it.
-            let note: ReasonNote = read_note(&quarantine, &id.reason_name()).unwrap_or_default();
+            let note = read_reason(&quarantine, &id.reason_name()).unwrap_or_default();
             found.push(Quarantined {
                 id,
                 reason: one_line(&note.reason),
@@ -225,7 +274,7 @@ impl<D: Dir, S: System> Held<D, S> {
                 continue;
             }
             let attempt = self.record_failure(&attempts, &mut quarantine, *id, reason, max_attempts);
-            recorded.extend(attempt.map_err(|error| Error { index: Some(index as u64), ..error })?);
+            recorded.extend(attempt.map_err(|error| error.of_item(index))?);
         }
         Ok(recorded)
     }
@@ -252,7 +301,7 @@ impl<D: Dir, S: System> Held<D, S> {
         let attempts = count_of(attempts_dir, id)?.saturating_add(1);
         let note = AttemptsNote { attempts, last_error: reason.clone(), last_at: now.clone() };
         // Not synchronised: what a crash of the machine takes along is a count, which costs an attempt.
-        self.write_note(attempts_dir, &id.file_name(), &note, Durability::None)
+        self.write_note(attempts_dir, &id.file_name(), &note.to_file(), Durability::None)
             .map_err(|error| Error::io("note the attempt in", attempts_path(&id.file_name()), &error))?;
         let stays = Attempt { id, attempts, quarantined: false };
         if max_attempts == 0 || attempts < max_attempts {
@@ -286,7 +335,7 @@ impl<D: Dir, S: System> Held<D, S> {
                 return Err(Error::new(ErrorCode::Conflict, message).at(path));
             }
         }
-        self.write_note(quarantine, &id.reason_name(), note, self.durability)
+        self.write_note(quarantine, &id.reason_name(), &note.to_file(), self.durability)
             .map_err(|error| Error::io("write the reason", quarantine_path(&id.reason_name()), &error))?;
         self.still_ours()?;
         if let Err(error) = self.staging.rename(&name, quarantine, &name) {
@@ -304,12 +353,11 @@ impl<D: Dir, S: System> Held<D, S> {
             // The new name before the old one goes.
             synchronise(quarantine, QUARANTINE_PATH)
                 .and_then(|()| synchronise(&self.staging, STAGING))
-                .map_err(|error| {
-                    let message = format!(
-                        "{}; the entry {path} is in the quarantine, but that may not survive a power failure",
-                        error.message
-                    );
-                    Error { message, ..error }
+                .map_err(|mut error| {
+                    error.message.push_str("; the entry ");
+                    error.message.push_str(&path);
+                    error.message.push_str(" is in the quarantine, but that may not survive a power failure");
+                    error
                 })?;
         }
         Ok(true)
@@ -329,13 +377,10 @@ impl<D: Dir, S: System> Held<D, S> {
         &self,
         dir: &D,
         name: &str,
-        note: &impl Serialize,
+        note: &[u8],
         durability: Durability,
     ) -> std::result::Result<(), FsError> {
-        // Strings and numbers: this can't fail.
-        let mut content = serde_json::to_vec_pretty(note).unwrap_or_default();
-        content.push(b'\n');
-        replace(dir, &fleeting_id(&self.system).temporary_name(), name, &content, durability)
+        replace(dir, &fleeting_id(&self.system).temporary_name(), name, note, durability)
     }
 }
 
@@ -431,7 +476,7 @@ fn retry<D: Dir>(staging: &D, quarantine: &D, id: EntryId) -> Result<()> {
 fn each(ids: &[EntryId], mut act: impl FnMut(EntryId) -> Result<()>) -> (&[EntryId], Result<()>) {
     for (index, id) in ids.iter().enumerate() {
         if let Err(error) = act(*id) {
-            return (&ids[..index], Err(Error { index: Some(index as u64), ..error }));
+            return (&ids[..index], Err(error.of_item(index)));
         }
     }
     (ids, Ok(()))
@@ -468,7 +513,10 @@ fn not_a_file(path: String, kind: Kind) -> Error {
 fn count_of<D: Dir>(attempts: &D, id: EntryId) -> Result<u32> {
     let name = id.file_name();
     match read_file(attempts, &name, MAX_NOTE_BYTES) {
-        Ok(Content::Whole(content)) => Ok(parse::<AttemptsNote>(&content).unwrap_or_default().attempts),
+        Ok(Content::Whole(content)) => {
+            let note = Reader::new(&content).read(AttemptsNote::read).unwrap_or_default();
+            Ok(note.attempts)
+        }
         Ok(Content::TooLarge(_)) => Ok(0),
         // The rename would replace a link.
         Ok(Content::NotAFile(kind)) => Err(not_a_file(attempts_path(&name), kind)),
@@ -477,15 +525,11 @@ fn count_of<D: Dir>(attempts: &D, id: EntryId) -> Result<u32> {
     }
 }
 
-fn read_note<D: Dir, T: DeserializeOwned>(dir: &D, name: &str) -> Option<T> {
+fn read_reason<D: Dir>(dir: &D, name: &str) -> Option<ReasonNote> {
     match read_file(dir, name, MAX_NOTE_BYTES) {
-        Ok(Content::Whole(content)) => parse(&content),
+        Ok(Content::Whole(content)) => Reader::new(&content).read(ReasonNote::read).ok(),
         Ok(Content::TooLarge(_) | Content::NotAFile(_)) | Err(_) => None,
     }
-}
-
-fn parse<T: DeserializeOwned>(content: &[u8]) -> Option<T> {
-    serde_json::from_slice(content).ok().map(|Object(note)| note)
 }
 
 fn list<D: Dir>(dir: &D, path: &str) -> Result<Listing> {

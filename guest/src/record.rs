@@ -4,76 +4,170 @@
 
 use crate::error::Owner;
 use crate::fs::Time;
-use crate::json::Object;
+use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{EntryId, Token};
 use crate::system::{Identity, Scope};
-use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
+use crate::time::{parse_rfc3339, to_rfc3339};
 
 /// The largest lock file that is read, in bytes: room for 1.5 million consumed ids.
 pub const MAX_RECORD_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What the lock file says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockRecord {
     /// Process id of the owner.
     pub pid: u32,
     /// Name of its pod.
     pub pod_name: String,
     /// When it took the lock, RFC 3339.
-    #[serde(deserialize_with = "rfc3339")]
     pub started_at: String,
     /// The entries that it took into its snapshot.
-    pub consumed_ids: Vec<String>,
+    pub consumed_ids: IdList,
     /// What tells this owner from any other. None in the original format.
-    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// When its process started. None in the original format.
-    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub process_start: Option<String>,
     /// Where `pid` has a meaning. None in the original format; all empty, so that it proves nothing, if
     /// it is written in a way that is not known here.
-    #[serde(default, deserialize_with = "lenient_scope", skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
     /// How long the lock of an owner that can't be probed counts as held after its last refresh.
-    #[serde(default, deserialize_with = "lenient")]
     pub lease_seconds: Option<u32>,
     /// Process group of the command that works for the owner.
-    #[serde(default, deserialize_with = "lenient")]
     pub command_group: Option<u32>,
     /// When the first process of that group started.
-    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub command_start: Option<String>,
     /// The run that has taken the entries.
-    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
 }
 
+/// A list of ids of entries as files have it, in a quarter of the memory that their texts take: there may be a
+/// million. A text that is no canonical id names no file, and is counted only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdList {
+    /// The ids.
+    pub ids: Vec<EntryId>,
+    /// How many more texts there are, which are none.
+    pub others: u64,
+}
+
+impl IdList {
+    /// How many texts it has.
+    pub fn len(&self) -> u64 {
+        self.ids.len() as u64 + self.others
+    }
+
+    /// Has it none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn read(json: &mut Reader<'_>) -> Read<Self> {
+        let mut list = IdList::default();
+        json.begin(b'[')?;
+        while json.item()? {
+            match EntryId::parse(&json.string()?.decode()) {
+                Some(id) => list.ids.push(id),
+                None => list.others += 1,
+            }
+        }
+        Ok(list)
+    }
+
+    pub(crate) fn write(ids: &[EntryId], json: &mut Writer) {
+        json.begin(b'[');
+        for id in ids {
+            json.item();
+            json.string(&id.to_string());
+        }
+        json.end(b']');
+    }
+
+    /// The texts of the ids.
+    pub fn texts(&self) -> Vec<String> {
+        self.ids.iter().map(EntryId::to_string).collect()
+    }
+}
+
+impl From<Vec<EntryId>> for IdList {
+    fn from(ids: Vec<EntryId>) -> Self {
+        IdList { ids, others: 0 }
+    }
+}
+
+/// The members, in the order in which they are written.
+const MEMBERS: [&str; 11] = [
+    "pid",
+    "pod_name",
+    "started_at",
+    "consumed_ids",
+    "token",
+    "process_start",
+    "scope",
+    "lease_seconds",
+    "command_group",
+    "command_start",
+    "run_id",
+];
+/// Those of the original format, a bit each.
+const ORIGINAL: u32 = 0b1111;
+/// The parts of a scope.
+const PARTS: [&str; 3] = ["machine", "boot", "pid_namespace"];
+
 /// A later version may write other types into members that the original format does not have. Then
 /// the owner must still be found: the four members decide, and not "unreadable".
-fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    // Not through `serde_json::Value`, which refuses numbers that no float holds.
-    let text = Box::<RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str(text.get()).ok())
+fn read_record(json: &mut Reader<'_>) -> Read<LockRecord> {
+    let (mut record, mut met) = (LockRecord::default(), 0);
+    json.begin(b'{')?;
+    while let Some(index) = json.known(&MEMBERS, &mut met)? {
+        match index {
+            0 => record.pid = json.u32()?,
+            1 => record.pod_name = json.string()?.decode().into_owned(),
+            2 => {
+                record.started_at = json.string()?.decode().into_owned();
+                if parse_rfc3339(&record.started_at).is_none() {
+                    return Err(json.wrong("`started_at` is not a time as RFC 3339 writes it"));
+                }
+            }
+            3 => record.consumed_ids = IdList::read(json)?,
+            4 => record.token = json.string_if()?,
+            5 => record.process_start = json.string_if()?,
+            6 => record.scope = read_scope(json)?,
+            7 => record.lease_seconds = json.u32_if()?,
+            8 => record.command_group = json.u32_if()?,
+            9 => record.command_start = json.string_if()?,
+            _ => record.run_id = json.string_if()?,
+        }
+    }
+    json.all_of(&MEMBERS, met, ORIGINAL)?;
+    Ok(record)
 }
 
 /// A record with a scope is none of the original format, whatever the scope looks like.
-fn lenient_scope<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scope>, D::Error> {
-    let text = Box::<RawValue>::deserialize(deserializer)?;
-    Ok(match serde_json::from_str::<Option<Object<Scope>>>(text.get()) {
-        Ok(scope) => scope.map(|Object(scope)| scope),
-        Err(_) => Some(Scope::default()),
-    })
-}
-
-fn rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match DateTime::<FixedOffset>::parse_from_rfc3339(&text) {
-        Ok(_) => Ok(text),
-        Err(error) => Err(serde::de::Error::custom(format_args!("`started_at`: {error}"))),
+fn read_scope(json: &mut Reader<'_>) -> Read<Option<Scope>> {
+    if json.null()? {
+        return Ok(None);
     }
+    if !json.is_object() {
+        json.skip()?;
+        return Ok(Some(Scope::default()));
+    }
+    let (mut parts, mut known) = ([const { String::new() }; PARTS.len()], true);
+    let mut met = 0_u32;
+    json.begin(b'{')?;
+    while let Some(name) = json.member()? {
+        let Some(index) = name.position(&PARTS) else {
+            json.skip()?;
+            continue;
+        };
+        known &= met & (1 << index) == 0;
+        met |= 1 << index;
+        match json.string_if()? {
+            Some(part) => parts[index] = part,
+            None => known = false,
+        }
+    }
+    let [machine, boot, pid_namespace] = parts;
+    Ok(Some(if known { Scope { machine, boot, pid_namespace } } else { Scope::default() }))
 }
 
 impl LockRecord {
@@ -89,7 +183,7 @@ impl LockRecord {
             pid: owner.pid,
             pod_name: pod_name.into(),
             started_at: to_rfc3339(now),
-            consumed_ids: Vec::new(),
+            consumed_ids: IdList::default(),
             token: Some(token.to_string()),
             process_start: (!owner.start.is_empty()).then(|| owner.start.clone()),
             scope: Some(owner.scope.clone()),
@@ -111,16 +205,37 @@ impl LockRecord {
         if content.iter().all(|byte| *byte == 0) {
             return Err("the file holds nothing but NUL bytes".into());
         }
-        let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-        serde_json::from_slice(content).map(|Object(record)| record).map_err(|error| error.to_string())
+        Reader::after_mark(content).read(read_record)
     }
 
     /// The content of the lock file: pretty JSON with a newline at the end.
     pub fn to_file(&self) -> Vec<u8> {
-        // Strings, numbers and lists of them: this can't fail.
-        let mut content = serde_json::to_vec_pretty(self).unwrap_or_default();
-        content.push(b'\n');
-        content
+        let mut json = Writer::new(Layout::Pretty, 768 + self.consumed_ids.ids.len() * 44);
+        json.begin(b'{');
+        json.name(b"pid");
+        json.number(self.pid.into());
+        json.member_string("pod_name", &self.pod_name);
+        json.member_string("started_at", &self.started_at);
+        json.name(b"consumed_ids");
+        IdList::write(&self.consumed_ids.ids, &mut json);
+        json.member_string_if("token", self.token.as_deref());
+        json.member_string_if("process_start", self.process_start.as_deref());
+        if let Some(scope) = &self.scope {
+            json.name(b"scope");
+            json.begin(b'{');
+            for (name, part) in PARTS.iter().zip([&scope.machine, &scope.boot, &scope.pid_namespace]) {
+                json.member_string(name, part);
+            }
+            json.end(b'}');
+        }
+        json.name(b"lease_seconds");
+        json.optional_number(self.lease_seconds.map(u64::from));
+        json.name(b"command_group");
+        json.optional_number(self.command_group.map(u64::from));
+        json.member_string_if("command_start", self.command_start.as_deref());
+        json.member_string_if("run_id", self.run_id.as_deref());
+        json.end(b'}');
+        json.into_file()
     }
 
     /// How a lock file with this token shows it, somewhere in its last [`TOKEN_TAIL`] bytes.
@@ -133,11 +248,6 @@ impl LockRecord {
         Owner { pid: self.pid, pod_name: self.pod_name.clone(), started_at: self.started_at.clone() }
     }
 
-    /// The entries that it names. A text that is no canonical id names no file, and is passed over.
-    pub fn entry_ids(&self) -> Vec<EntryId> {
-        self.consumed_ids.iter().filter_map(|text| EntryId::parse(text)).collect()
-    }
-
     /// When the owner took the lock.
     pub fn started_at(&self) -> Option<Time> {
         parse_rfc3339(&self.started_at)
@@ -147,18 +257,3 @@ impl LockRecord {
 /// The members that follow `consumed_ids` fit into so many bytes (the host bounds the scope's parts),
 /// so that ownership is checked without reading a million ids.
 pub const TOKEN_TAIL: u64 = 8192;
-
-/// A time as RFC 3339 writes it; `None` for any other text.
-pub fn parse_rfc3339(text: &str) -> Option<Time> {
-    let time = DateTime::parse_from_rfc3339(text).ok()?;
-    Some(Time::new(time.timestamp(), time.timestamp_subsec_nanos()))
-}
-
-/// A time as the original format writes it: UTC, as many digits of the second as are needed.
-pub fn to_rfc3339(time: Time) -> String {
-    let seconds = i64::try_from(time.0.div_euclid(1_000_000_000)).unwrap_or(0);
-    let nanoseconds = u32::try_from(time.0.rem_euclid(1_000_000_000)).unwrap_or(0);
-    DateTime::<Utc>::from_timestamp(seconds, nanoseconds)
-        .unwrap_or_default()
-        .to_rfc3339_opts(SecondsFormat::AutoSi, true)
-}

@@ -167,7 +167,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
         for run in self.known_runs()?.into_iter().take(max) {
             match self.past_run(run) {
                 Ok(found) => past.extend(found),
-                Err(Error { code: ErrorCode::Unusable, message, .. }) => unreadable.push((run, message)),
+                Err(error) if error.code == ErrorCode::Unusable => {
+                    unreadable.push((run, error.into_message()));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -280,7 +282,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
             return;
         }
         let now = self.system.now();
-        let mut outcome = Outcome::new(run, Ending::Aborted, record.owner(), now, record.entry_ids());
+        let mut outcome =
+            Outcome::new(run, Ending::Aborted, record.owner(), now, record.consumed_ids.ids.clone());
         outcome.end(Ending::Aborted, now, by, reason);
         self.note(runs, run, &outcome);
     }
@@ -461,7 +464,7 @@ impl<D: Dir> Runs<D> {
             // Its owner stopped while it was writing it. What it had taken is in its lock.
             Found::Nothing | Found::Unreadable(_) => {
                 let owner = dead.map_or_else(Owner::unknown, LockRecord::owner);
-                let ids = dead.map(LockRecord::entry_ids).unwrap_or_default();
+                let ids = dead.map(|dead| dead.consumed_ids.ids.clone()).unwrap_or_default();
                 Outcome::new(run, Ending::Aborted, owner, now, ids)
             }
         };
@@ -509,7 +512,7 @@ impl<D: Dir> Runs<D> {
         let mut note = match self.apply(run, &outcome.changes, durability) {
             Ok(note) => note,
             Err(error) => {
-                let note = Some(error.message);
+                let note = Some(error.into_message());
                 let unfinished = Recovered::new(run, owner, outcome.outcome);
                 return Ok(Some(Recovered { unapplied: true, note, ..unfinished }));
             }

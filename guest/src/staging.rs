@@ -104,6 +104,8 @@ pub struct Snapshot<D> {
     start: usize,
     read: usize,
     named: usize,
+    /// How many ids it holds at least if there are caps.
+    least: usize,
     limits: Limits,
     /// The first entry is taken whatever its size.
     takes_one: bool,
@@ -243,7 +245,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             if let Err(error) = create_whole(&staging, &temporary, content.as_bytes(), durability) {
                 remove_temporaries(&staging, &ids[..index]);
                 let mut error = Error::io("write", staging_path(&temporary), &error);
-                error.index = Some(index as u64);
+                error = error.of_item(index);
                 return Err(error);
             }
         }
@@ -253,7 +255,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             if let Err(error) = staging.rename(&id.temporary_name(), &staging, &id.file_name()) {
                 remove_temporaries(&staging, &ids[index..]);
                 let mut error = Error::io("name the entry", staging_path(&id.file_name()), &error);
-                error.index = Some(index as u64);
+                error = error.of_item(index);
                 error.staged = ids[..index].to_vec();
                 if durability == Durability::Full && index > 0 {
                     // What is reported as staged must be there after a power failure too.
@@ -400,12 +402,26 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// # Errors
     /// As there.
     pub fn take_snapshot_without(&self, limits: Limits, skip: &[EntryId]) -> Result<Snapshot<D>> {
+        self.take_snapshot_holding(limits, skip, MIN_HELD)
+    }
+
+    /// As [`Self::take_snapshot_without`], holding so many ids at least if there are caps.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_snapshot_holding(
+        &self,
+        limits: Limits,
+        skip: &[EntryId],
+        least: usize,
+    ) -> Result<Snapshot<D>> {
         let mut snapshot = Snapshot {
             staging: self.staging()?,
             ids: Vec::new(),
             start: 0,
             read: 0,
             named: 0,
+            least,
             limits,
             takes_one: true,
             taken: 0,
@@ -421,7 +437,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         snapshot.skip.sort_unstable();
         let (skip, unusable, temporaries) =
             (&snapshot.skip, &mut snapshot.unusable, &mut snapshot.temporaries);
-        let mut oldest = Oldest::new(held(limits));
+        let mut oldest = Oldest::new(held(limits, least));
         list(staging, &mut |found| match found {
             Found::Entry(id) if is_among(skip, id) => {}
             Found::Entry(id) => oldest.add(id),
@@ -453,12 +469,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
 }
 
 /// How many ids a snapshot with these caps holds. Some more than they allow: files may prove unusable.
-fn held(limits: Limits) -> usize {
+fn held(limits: Limits, least: usize) -> usize {
     match limits.max_entries {
         None if limits.max_bytes.is_none() => usize::MAX,
-        None => MIN_HELD,
+        None => least,
         Some(max) => {
-            usize::try_from(max).unwrap_or(usize::MAX).saturating_add(MAX_UNUSABLE_IN_BATCH).max(MIN_HELD)
+            usize::try_from(max).unwrap_or(usize::MAX).saturating_add(MAX_UNUSABLE_IN_BATCH).max(least)
         }
     }
 }
@@ -477,7 +493,7 @@ impl<D: Dir> Snapshot<D> {
     /// Lists those that are newer than what was held, and not newer than what there was at first.
     fn hold_more(&mut self) -> Result<()> {
         let Some(staging) = &self.staging else { return Ok(()) };
-        let mut oldest = Oldest::new(held(self.limits));
+        let mut oldest = Oldest::new(held(self.limits, self.least));
         list(staging, &mut |found| {
             if let Found::Entry(id) = found
                 && Some(id) > self.held_to
@@ -693,14 +709,11 @@ pub(crate) fn is_old_temporary<D: Dir>(staging: &D, id: EntryId, now: Time) -> b
 /// The content of the files of payloads.
 fn files_of<T: AsRef<str>>(payloads: &[T], default_source: Option<&Source>) -> Result<Vec<String>> {
     let file = |(index, payload): (usize, &T)| {
-        entry::check(payload.as_ref(), default_source).and_then(|payload| payload.to_file()).map_err(
-            |reason| {
-                let mut error =
-                    Error::new(ErrorCode::InvalidInput, format!("not a usable payload: {reason}"));
-                error.index = Some(index as u64);
-                error
-            },
-        )
+        entry::to_file(payload.as_ref(), default_source).map_err(|reason| {
+            let mut error = Error::new(ErrorCode::InvalidInput, format!("not a usable payload: {reason}"));
+            error = error.of_item(index);
+            error
+        })
     };
     payloads.iter().enumerate().map(file).collect()
 }
@@ -778,7 +791,6 @@ fn read<D: Dir>(staging: &D, id: EntryId) -> std::result::Result<Entry, Problem>
             None => reason,
         })
     };
-    let payload = entry::check_file(&content).map_err(unusable)?;
-    let json = payload.to_line(id).map_err(unusable)?;
-    Ok(Entry { id, json, bytes: content.len() as u64, source: payload.source() })
+    let (json, source) = entry::to_line(&content, id).map_err(unusable)?;
+    Ok(Entry { id, json, bytes: content.len() as u64, source })
 }

@@ -2,19 +2,15 @@
 //! clock, randomness, processes and sleep all come through here, so that a simulator owns them.
 
 use crate::fs::Time;
-use serde::{Deserialize, Serialize};
 
 /// Where a process id has a meaning. An empty part never equals another.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Names the machine: its machine id and its host name.
-    #[serde(default)]
     pub machine: String,
     /// Names one run of its kernel.
-    #[serde(default)]
     pub boot: String,
     /// Names the process-id namespace within that boot.
-    #[serde(default)]
     pub pid_namespace: String,
 }
 

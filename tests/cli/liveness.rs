@@ -4,8 +4,9 @@
 use super::process::{Program, Ran, Running, wait_until};
 use crate::support::{TestWorkspace, original_record, set_age};
 use consolidation_guest::layout::{FlagName, Token};
-use consolidation_guest::record::{LockRecord, to_rfc3339};
+use consolidation_guest::record::LockRecord;
 use consolidation_guest::system::{Identity, Scope};
+use consolidation_guest::time::to_rfc3339;
 use consolidation_host::Workspace;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs;
@@ -277,11 +278,11 @@ fn time_in_a_record_never_breaks_the_lock_of_a_live_owner() {
     for lease in [Some(1), Some(LEASE), None] {
         owner = owner.with_lease(lease);
         for offset in [-7_200, -10 * 365 * 86_400, 7_200] {
-            let then = crate::support::system::wall_clock().0 + i128::from(offset) * 1_000_000_000;
+            let then = crate::support::system::wall_clock().nanos() + i128::from(offset) * 1_000_000_000;
             let record = String::from_utf8(owner.record()).expect("text");
             let written = record.find("\"started_at\": \"").expect("a time") + "\"started_at\": \"".len();
             let end = written + record[written..].find('"').expect("its end");
-            let then = to_rfc3339(consolidation_guest::fs::Time(then));
+            let then = to_rfc3339(consolidation_guest::fs::Time::from_nanos(then));
             let record = format!("{}{then}{}", &record[..written], &record[end..]);
             workspace.put(".consolidation.lock", &record);
             set_age(&workspace.lock(), 7_200);
@@ -300,8 +301,8 @@ fn time_in_a_record_never_breaks_the_lock_of_a_live_owner() {
     let far = Owner::new(4242, "7", Scope { pid_namespace: "pid:[1]".into(), ..here() });
     for offset in [-7_200, 7_200] {
         let mut record = LockRecord::parse(&far.record()).expect("a record");
-        let then = crate::support::system::wall_clock().0 + i128::from(offset) * 1_000_000_000;
-        record.started_at = to_rfc3339(consolidation_guest::fs::Time(then));
+        let then = crate::support::system::wall_clock().nanos() + i128::from(offset) * 1_000_000_000;
+        record.started_at = to_rfc3339(consolidation_guest::fs::Time::from_nanos(then));
         workspace.put(".consolidation.lock", record.to_file());
         assert_respected(&workspace, "another pod");
         set_age(&workspace.lock(), i64::from(LEASE) + 10);

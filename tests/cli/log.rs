@@ -138,7 +138,7 @@ fn unreadable_outcome_is_named_and_the_others_are_shown() {
     assert_eq!(document["unreadable"][0]["id"], torn.as_str());
 
     let ran = workspace.log(&[&torn]).run().exits(65);
-    assert_snapshot!(tidy(&ran.err, &workspace), @r"consolidate: cannot look at a run in <root>: runs/<id>.json is no outcome of a run: control character (\u0000-\u001F) found while parsing a string at line 1 column 13; move it away");
+    assert_snapshot!(tidy(&ran.err, &workspace), @r"consolidate: cannot look at a run in <root>: runs/<id>.json is no outcome of a run: a control character in a string; write it as an escape at column 13; move it away");
     let error = workspace.log(&[&torn, "--json"]).run().exits(65).json_error();
     assert_eq!(error["code"], "unusable");
     workspace.run_shell(&[], "cat > lines").run().exits(0);

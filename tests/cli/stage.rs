@@ -242,7 +242,7 @@ fn message_about_a_bad_line() {
     let workspace = TestWorkspace::new();
     let input = payloads(0..3) + r#"{"source":{"segment_id":"s","range":[0,1]},"attempts":[{"action":"x"}]}"#;
     let ran = workspace.consolidate(["stage"]).input(input).run().exits(65);
-    assert_snapshot!(ran.err, @"consolidate: line 4: not a usable payload: in `attempts`: missing field `result`; nothing was staged");
+    assert_snapshot!(ran.err, @"consolidate: line 4: not a usable payload: in `attempts`: missing member `result` at column 69; nothing was staged");
     let ran = workspace.consolidate(["stage"]).input(payloads(0..3) + "{\"source\": oops}").run().exits(65);
     assert_snapshot!(ran.err, @"consolidate: line 4: expected value at column 12; nothing was staged");
 }

@@ -50,7 +50,8 @@ fn entries_and_unusable_files_are_counted() {
     workspace.put("01968F2E-0000-7000-8000-000000000001.json", MINIMAL);
     workspace.put("empty.json", "");
     workspace.put("not an entry.txt", "");
-    workspace.put(&new_entry_id().file_name(), &MINIMAL[..20]);
+    // Of a pod whose clock is ahead: not the oldest.
+    workspace.put("0f968f2e-0000-7000-8000-000000000002.json", &MINIMAL[..20]);
     fs::create_dir(workspace.staged("01968f2e-0000-7000-8000-000000000003.json")).expect("a directory");
     assert_snapshot!(status(&workspace), @"
     entries   3, the oldest 2 d 3 h old
@@ -65,7 +66,7 @@ fn entries_and_unusable_files_are_counted() {
     unusable  4
               01968F2E-0000-7000-8000-000000000001.json: the name is not a lower-case UUIDv7 and .json
               <id>.json: it is a directory, not a regular file
-              <id>.json: EOF while parsing a string at column 20
+              <id>.json: in `source`: a string that does not end at column 20
               empty.json: the name is not a lower-case UUIDv7 and .json
     lock      free
     ");
@@ -198,7 +199,7 @@ fn unreadable_lock_shows_how_it_begins() {
     assert_snapshot!(status(&workspace), @r#"
     entries   0
     unusable  0
-    lock      unreadable, taken over once it has not changed for 5 s: EOF while parsing a string at line 1 column 17
+    lock      unreadable, taken over once it has not changed for 5 s: a string that does not end at column 17
               it begins: {\"pid\":12,\"pod_na
     "#);
 }

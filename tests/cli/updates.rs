@@ -235,7 +235,7 @@ fn lock_names_the_process_group_while_the_command_runs() {
     let mut running = workspace.update(&[], script).start();
     wait_until("the command runs", || workspace.has("ready"));
     assert!(workspace.lock_record().command_group.is_some());
-    assert_eq!(workspace.lock_record().consumed_ids, ids);
+    assert_eq!(workspace.lock_record().consumed_ids.texts(), ids);
     // The lock counts as held as long as the command works, also when `consolidate` is gone.
     running.kill();
     workspace.run_shell(&[], "touch second").run().exits(75);

@@ -279,7 +279,7 @@ fn five_thousand_entries_are_counted_read_and_removed() {
     assert_eq!((ids(&entries), unusable.len()), (staged, 0));
     lock.record_snapshot(&snapshot).expect("recorded");
     drop(snapshot);
-    assert_eq!(place.lock_record().consumed_ids.len() as u64, COUNT);
+    assert_eq!(place.lock_record().consumed_ids.len(), COUNT);
     let report = lock.release_with_cleanup().expect("it is released");
     assert_eq!((report.removed, report.missing, report.failed.len()), (COUNT, 0, 0));
     assert_eq!(workspace.list().expect("listed"), [] as [String; 0]);
@@ -330,7 +330,7 @@ fn unusable_files_are_named_and_left_as_they_are() {
     for (content, reason) in [
         (&b""[..], "empty"),
         (&[0; 300], "NUL"),
-        (&MINIMAL.as_bytes()[..20], "EOF"),
+        (&MINIMAL.as_bytes()[..20], "does not end"),
         (huge.as_bytes(), "bytes"),
         (b"{\"source\": {\"segment_id\": \"\xff\", \"range\": [0, 1]}}", "not UTF-8"),
         (b"\xff\xfe{\0}\0", "not UTF-8"),

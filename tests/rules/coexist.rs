@@ -226,7 +226,10 @@ fn lock_put_aside_of_a_live_owner_is_put_back_and_respected() {
         workspace.put(ASIDE, &record);
         let ours = workspace.open(&world.start(OWN));
         assert!(matches!(ours.lock_status(), Ok(Status::Held(holder)) if holder.owner.pid == ORIGINAL));
-        assert_eq!(refused(&workspace, &world.start(OWN), coexist).owner.expect("an owner").pid, ORIGINAL);
+        assert_eq!(
+            refused(&workspace, &world.start(OWN), coexist).owner.as_ref().expect("an owner").pid,
+            ORIGINAL
+        );
         assert_eq!(workspace.lock_bytes().as_deref(), Some(record.as_bytes()));
         assert!(!workspace.staged(ASIDE).exists());
     }

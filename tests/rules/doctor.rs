@@ -400,7 +400,7 @@ fn mend_is_refused_while_the_lock_is_held_and_changes_nothing() {
     let before = tree(&workspace);
     let pod = workspace.open(&world.start(OWN));
     let error = pod.mend(&options()).expect_err("in use");
-    assert_eq!((error.code, error.owner.map(|owner| owner.pid)), (ErrorCode::InUse, Some(OTHER)));
+    assert_eq!((error.code, error.owner.as_ref().map(|owner| owner.pid)), (ErrorCode::InUse, Some(OTHER)));
     assert_eq!(
         told(&pod.examine().expect("examined")),
         [(FindingKind::Temporary, &*format!("_staging/{old}"))],

@@ -1,7 +1,8 @@
 //! What is taken for a payload, what is written, what a consolidator is given.
 
 use crate::support::{MINIMAL, entry_id};
-use consolidation_guest::entry::{MAX_ENTRY_BYTES, Source, check, check_file};
+use consolidation_guest::entry::{MAX_ENTRY_BYTES, Source, to_file, to_line};
+use consolidation_guest::json::{Layout, Reader, Writer};
 use consolidation_guest::layout::EntryId;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -17,23 +18,20 @@ fn source() -> Source {
 /// The line that a payload becomes.
 #[track_caller]
 fn line_of(payload: &str) -> String {
-    check(payload, None)
-        .and_then(|payload| payload.to_line(id()))
-        .unwrap_or_else(|error| panic!("{payload}: {error}"))
+    let (line, _) = to_line(payload.as_bytes(), id()).unwrap_or_else(|error| panic!("{payload}: {error}"));
+    line
 }
 
 /// The file that a payload becomes.
 #[track_caller]
 fn file_of(payload: &str) -> String {
-    check(payload, None)
-        .and_then(|payload| payload.to_file())
-        .unwrap_or_else(|error| panic!("{payload}: {error}"))
+    to_file(payload, None).unwrap_or_else(|error| panic!("{payload}: {error}"))
 }
 
 /// Why a payload is refused, be it when it is checked or when it is written.
 #[track_caller]
 fn refusal_of(payload: &str) -> String {
-    match check(payload, None).and_then(|payload| payload.to_file()) {
+    match to_file(payload, None) {
         Ok(file) => panic!("{payload} became {file}"),
         Err(reason) => reason,
     }
@@ -42,8 +40,8 @@ fn refusal_of(payload: &str) -> String {
 /// Why a file is refused, be it when it is checked or when it is passed on.
 #[track_caller]
 fn file_refusal_of(content: &[u8]) -> String {
-    match check_file(content).and_then(|payload| payload.to_line(id())) {
-        Ok(line) => panic!("{:?} became {line}", String::from_utf8_lossy(content)),
+    match to_line(content, id()) {
+        Ok((line, _)) => panic!("{:?} became {line}", String::from_utf8_lossy(content)),
         Err(reason) => reason,
     }
 }
@@ -64,7 +62,7 @@ fn minimal_payload_gets_empty_lists_in_the_order_of_the_format() {
         file_of(MINIMAL),
         "{\n  \"source\": {\n    \"segment_id\": \"conv-1/session-1\",\n    \"range\": [\n      0,\n      17\n    ]\n  },\n  \"decisions\": [],\n  \"discussions\": [],\n  \"attempts\": [],\n  \"requests\": []\n}\n"
     );
-    assert_eq!(check(MINIMAL, None).expect("a payload").source(), source());
+    assert_eq!(to_line(MINIMAL.as_bytes(), id()).expect("a payload").1, source());
 }
 
 #[test]
@@ -84,10 +82,9 @@ fn full_payload_keeps_everything() {
 
 /// As serde_json prints it, with the members in the order of the format.
 fn pretty_in_order(payload: &str) -> String {
-    let mut out = String::new();
-    let layout = consolidation_guest::json::Layout::Pretty { level: 0 };
-    consolidation_guest::json::append(&mut out, payload, layout).expect("JSON");
-    out
+    let mut out = Writer::new(Layout::Pretty, 0);
+    Reader::new(payload.as_bytes()).read(|json| json.copy(&mut out)).expect("JSON");
+    String::from_utf8(out.into_bytes()).expect("UTF-8")
 }
 
 #[test]
@@ -119,7 +116,7 @@ fn numbers_pass_character_for_character() {
             r#"{{"source":{{"segment_id":"s","range":[0,1],"n":{number}}},"attempts":[{{"action":"","result":"","succeeded":true,"n":{number}}}],"n":{number},"m":[{number},{{"n":{number}}}]}}"#
         );
         let file = file_of(&payload);
-        let line = check_file(file.as_bytes()).and_then(|entry| entry.to_line(id())).expect("an entry");
+        let line = to_line(file.as_bytes(), id()).expect("an entry").0;
         assert_eq!(line, line_of(&payload));
         assert_eq!(file.matches(&format!("\"n\": {number}\n")).count(), 3, "{file}");
         assert_eq!(line.matches(&format!("\"n\":{number}}}")).count(), 3, "{line}");
@@ -144,7 +141,7 @@ fn strings_and_escapes_pass_character_for_character() {
 #[test]
 fn line_holds_no_line_break_whatever_the_file_held() {
     let file = file_of(&with(r#""x":{"a":[1,2]}"#)).replace('\n', "\r\n");
-    let line = check_file(file.as_bytes()).and_then(|entry| entry.to_line(id())).expect("CRLF passes");
+    let (line, _) = to_line(file.as_bytes(), id()).expect("CRLF passes");
     assert!(!line.contains(['\r', '\n']), "{line}");
     assert_eq!(line, line_of(&with(r#""x":{"a":[1,2]}"#)));
 }
@@ -154,7 +151,6 @@ fn byte_order_mark_is_skipped_once() {
     let marked = format!("\u{feff}{MINIMAL}");
     assert_eq!(line_of(&marked), line_of(MINIMAL));
     assert!(file_of(&marked).starts_with('{'));
-    assert!(check_file(marked.as_bytes()).is_ok());
     refusal_of(&format!("\u{feff}\u{feff}{MINIMAL}"));
     refusal_of("\u{feff}");
     file_refusal_of("\u{feff}".as_bytes());
@@ -164,7 +160,7 @@ fn byte_order_mark_is_skipped_once() {
 fn session_id_is_read_as_segment_id() {
     let payload = r#"{"source":{"session_id":"s-1","range":[2,5]}}"#;
     assert_eq!(
-        check(payload, None).expect("a payload").source(),
+        to_line(payload.as_bytes(), id()).expect("a payload").1,
         Source { segment_id: "s-1".into(), start: 2, end: 5 }
     );
     assert!(line_of(payload).contains(r#""source":{"segment_id":"s-1","range":[2,5]}"#));
@@ -175,18 +171,19 @@ fn session_id_is_read_as_segment_id() {
 #[test]
 fn default_source_stands_in_for_a_missing_one_only() {
     let default = Source { segment_id: "say \"hi\"\n".into(), start: 1, end: u64::MAX };
-    let payload = check(r#"{"x":1}"#, Some(&default)).expect("a payload");
-    assert_eq!(payload.source(), default);
-    let file = payload.to_file().expect("a file");
-    assert_eq!(check_file(file.as_bytes()).expect("an entry").source(), default);
-    assert_eq!(check(MINIMAL, Some(&default)).expect("a payload").source(), source());
-    let missing = check("{}", None).expect_err("no source");
+    let source_in = |payload: &str| {
+        let file = to_file(payload, Some(&default)).expect("a payload");
+        to_line(file.as_bytes(), id()).expect("an entry").1
+    };
+    assert_eq!(source_in(r#"{"x":1}"#), default);
+    assert_eq!(source_in(MINIMAL), source());
+    let missing = to_file("{}", None).expect_err("no source");
     assert_eq!(missing, r#"missing member `source`: {"segment_id": ..., "range": [start, end]}"#);
     // A source that is there and wrong is not replaced.
-    check(r#"{"source":null}"#, Some(&default)).expect_err("no source");
+    to_file(r#"{"source":null}"#, Some(&default)).expect_err("no source");
     let reversed = Source { segment_id: "s".into(), start: 2, end: 1 };
-    assert!(check("{}", Some(&reversed)).expect_err("reversed").contains("range"));
-    check(MINIMAL, Some(&reversed)).expect("the default is not used");
+    assert!(to_file("{}", Some(&reversed)).expect_err("reversed").contains("range"));
+    to_file(MINIMAL, Some(&reversed)).expect("the default is not used");
 }
 
 #[test]
@@ -432,7 +429,7 @@ fn whatever_depth_is_taken_is_taken_by_a_reader_with_the_usual_limit() {
     for depth in 100..140 {
         for inner in ["", "1", "{}"] {
             let payload = with(&format!("\"x\":{}{inner}{}", "[".repeat(depth), "]".repeat(depth)));
-            let Ok(line) = check(&payload, None).and_then(|payload| payload.to_line(id())) else { continue };
+            let Ok((line, _)) = to_line(payload.as_bytes(), id()) else { continue };
             serde_json::from_str::<Value>(&line).unwrap_or_else(|error| panic!("{depth} {inner:?}: {error}"));
             file_of(&payload);
         }
@@ -455,7 +452,7 @@ fn deep_nesting_in_any_place_is_an_error_or_passes_but_does_not_overflow() {
             (*value).clone(),
         ] {
             // One line is as long as the file at the most.
-            if let Ok(line) = check_file(payload.as_bytes()).and_then(|entry| entry.to_line(id())) {
+            if let Ok((line, _)) = to_line(payload.as_bytes(), id()) {
                 assert!(line.len() <= payload.len() + 200);
             }
         }
@@ -560,32 +557,24 @@ proptest! {
             payload += token;
             payload += space;
         }
-        let checked = check(&payload, None).map_err(TestCaseError::fail)?;
-        let line = checked.to_line(id()).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(&line, &format!("{{\"id\":\"{}\",{expected}}}", id()));
-        let file = checked.to_file().map_err(TestCaseError::fail)?;
-        let copy = file.clone();
-        let again = check_file(copy.as_bytes()).map_err(TestCaseError::fail)?;
-        prop_assert_eq!(again.to_line(id()).map_err(TestCaseError::fail)?, line);
-        prop_assert_eq!(again.to_file().map_err(TestCaseError::fail)?, file);
-        prop_assert_eq!(again.source(), checked.source());
+        let read = to_line(payload.as_bytes(), id()).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&read.0, &format!("{{\"id\":\"{}\",{expected}}}", id()));
+        let file = to_file(&payload, None).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(to_line(file.as_bytes(), id()).map_err(TestCaseError::fail)?, read);
+        prop_assert_eq!(to_file(&file, None).map_err(TestCaseError::fail)?, file);
     }
 
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        if let Ok(payload) = check_file(&bytes) {
-            let _ = payload.to_line(id());
-            let _ = payload.to_file();
-        }
+        let _ = to_line(&bytes, id());
+        let _ = to_file(&String::from_utf8_lossy(&bytes), None);
     }
 
     #[test]
     fn no_change_of_a_byte_makes_it_panic(position in 0..MINIMAL.len(), byte in any::<u8>()) {
         let mut bytes = MINIMAL.as_bytes().to_vec();
         bytes[position] = byte;
-        if let Ok(payload) = check_file(&bytes)
-            && let Ok(line) = payload.to_line(id())
-        {
+        if let Ok((line, _)) = to_line(&bytes, id()) {
             prop_assert!(serde_json::from_str::<Value>(&line).is_ok());
         }
     }

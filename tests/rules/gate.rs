@@ -17,7 +17,7 @@ const NOW: u64 = 1_760_000_000_000;
 const MINUTE: u64 = 60_000;
 
 fn time(millis: u64) -> Time {
-    Time(i128::from(millis) * 1_000_000)
+    Time::from_nanos(i128::from(millis) * 1_000_000)
 }
 
 fn open(workspace: &TestWorkspace) -> Workspace<NativeDir, TestSystem> {

@@ -285,7 +285,7 @@ proptest! {
         for (step, count) in steps {
             now += step;
             latest = latest.max(now);
-            world.set_clock(Time(i128::from(now) * 1_000_000));
+            world.set_clock(Time::from_nanos(i128::from(now) * 1_000_000));
             ids.extend(pod.stage(&vec![MINIMAL; count], None, Durability::None).expect("staged"));
             // Counting on may borrow a millisecond from the future, not more.
             let last = ids.last().expect("an id").millis().cast_signed();

@@ -9,7 +9,7 @@ use consolidation_guest::record::LockRecord;
 use consolidation_guest::system::{Evidence, Scope};
 
 const OWNER: u32 = 4242;
-const RENEWED: Time = Time(1_777_636_800_000_000_000);
+const RENEWED: Time = Time::from_nanos(1_777_636_800_000_000_000);
 const LEASE: u32 = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,10 +198,10 @@ fn lease_runs_out_after_its_last_moment() {
     let judge_ = World::in_scope(scope("m2", "b2", "n")).start(1);
     let end = RENEWED.plus_seconds(LEASE);
     for (now, expected) in [
-        (Time(RENEWED.0 - 1_000_000_000_000), Unknown),
-        (Time(end.0 - 1), Unknown),
+        (Time::from_nanos(RENEWED.nanos() - 1_000_000_000_000), Unknown),
+        (Time::from_nanos(end.nanos() - 1), Unknown),
         (end, Unknown),
-        (Time(end.0 + 1), Dead),
+        (Time::from_nanos(end.nanos() + 1), Dead),
     ] {
         assert_eq!(judge(&record_of(&owner), &judge_, now), expected);
         let lease = Lease { seconds: Some(LEASE), renewed: Some(RENEWED), now: Some(now) };
@@ -357,7 +357,7 @@ fn original_record_with_an_id_that_no_process_can_have_is_dead() {
 fn record_of_a_later_version_with_a_scope_that_cannot_be_read_is_not_proved_dead() {
     // Where its id has a meaning can't be told; that nothing has it here proves nothing.
     let owner = World::in_scope(scope("m1", "b1", "n")).start(OWNER);
-    let mut value = serde_json::to_value(record_of(&owner)).expect("JSON");
+    let mut value: serde_json::Value = serde_json::from_slice(&record_of(&owner).to_file()).expect("JSON");
     value["scope"] = "cluster-7".into();
     let record = LockRecord::parse(value.to_string().as_bytes()).expect("a record");
     let judge_ = World::in_scope(scope("m2", "b2", "n")).start(1);

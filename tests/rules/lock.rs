@@ -2,7 +2,9 @@
 
 use crate::support::faulty::{Fault, Faults, Op};
 use crate::support::system::{TestSystem, World, running, scope, zombie};
-use crate::support::{MINIMAL, OriginalRecord, TestWorkspace, names, new_entry_id, original_record, set_age};
+use crate::support::{
+    MINIMAL, OriginalRecord, TestWorkspace, entry_id, names, new_entry_id, original_record, set_age,
+};
 use consolidation_guest::durable::Durability;
 use consolidation_guest::error::{Error, ErrorCode, Owner, Result};
 use consolidation_guest::fs::{FsErrorKind, Time};
@@ -252,7 +254,7 @@ fn dead_owner_is_taken_over_and_reported() {
     assert!(reason.contains(&DEAD.to_string()), "{reason}");
     assert_eq!(workspace.lock_record().pod_name, "pod-b");
     // What the dead one had listed is not ours to delete.
-    assert_eq!(held.record().consumed_ids, [] as [String; 0]);
+    assert!(held.record().consumed_ids.is_empty());
     let report = held.release_with_cleanup().expect("released");
     assert_eq!(report, ReleaseReport::default());
     assert_eq!(workspace.visible().len(), 1);
@@ -540,7 +542,7 @@ fn unknown_owner_is_respected_until_its_lease_has_run_out() {
     assert!(reason.contains("60 s"), "{reason}");
     // The owner that wakes up is told, and deletes nothing.
     let error = held.release_with_cleanup().expect_err("lost");
-    assert_eq!((error.code, error.owner.map(|owner| owner.pid)), (ErrorCode::LockLost, Some(OTHER)));
+    assert_eq!((error.code, error.owner.as_ref().map(|owner| owner.pid)), (ErrorCode::LockLost, Some(OTHER)));
     second.release_only(None).expect("still held");
     workspace.assert_nothing_left();
 }
@@ -834,6 +836,45 @@ fn what_is_no_file_at_the_locks_place_is_refused_and_untouched() {
 
 // Holding it.
 
+/// A large lock is skimmed for its status. What it says is the same, and what is no record is none.
+#[test]
+fn status_of_a_lock_with_very_many_ids_is_that_of_one_with_few() {
+    const MANY: u64 = 30_000;
+    let workspace = TestWorkspace::with_staging();
+    let world = World::new();
+    let pod = workspace.open(&world.start(OWN));
+    let (mut held, _) = pod.acquire(&options("pod-a")).expect("held");
+    let looker = workspace.open(&world.start(OTHER));
+    let few = looker.lock_status().expect("a status");
+    pod.record_consumed(&mut held, (0..MANY).map(|number| entry_id(1_000, number)).collect())
+        .expect("recorded");
+    let (Status::Held(few), Status::Held(many)) = (few, looker.lock_status().expect("a status")) else {
+        panic!("it is held");
+    };
+    assert_eq!(many, Holder { consumed: MANY, ..few });
+    let content = workspace.lock_bytes().expect("a lock");
+    assert!(content.len() > 1024 * 1024, "it is a large one");
+    let text = String::from_utf8(content.clone()).expect("text");
+    let middle = text.len() / 2;
+    let start = middle + text[middle..].find("\n    \"").expect("a text") + "\n    ".len();
+    let comma = middle + text[middle..].find(',').expect("a comma");
+    for (what, broken) in [
+        ("cut off", text[..text.len() / 2].to_owned()),
+        ("a number", format!("{}7, {}", &text[..start], &text[start..])),
+        ("two commas", format!("{},{}", &text[..comma], &text[comma..])),
+        ("no comma", format!("{}{}", &text[..comma], &text[comma + 1..])),
+        ("something after it", format!("{text}x")),
+    ] {
+        fs::write(workspace.lock(), broken).expect("broken");
+        let status = looker.lock_status().expect("a status");
+        assert!(matches!(status, Status::Unreadable(..)), "{what}: {status:?}");
+    }
+    // A text that is no id is one of those that it lists, as in a small lock.
+    fs::write(workspace.lock(), format!("{}\"../x\", {}", &text[..start], &text[start..])).expect("written");
+    let status = looker.lock_status().expect("a status");
+    assert!(matches!(&status, Status::Held(Holder { consumed, .. }) if *consumed == MANY + 1), "{status:?}");
+}
+
 #[test]
 fn recording_consumed_ids_replaces_the_lock_by_rename() {
     let workspace = TestWorkspace::with_staging();
@@ -855,7 +896,7 @@ fn recording_consumed_ids_replaces_the_lock_by_rename() {
             faults.changes()
         );
     }
-    assert_eq!(workspace.lock_record().consumed_ids, ids.iter().map(EntryId::to_string).collect::<Vec<_>>());
+    assert_eq!(workspace.lock_record().consumed_ids, ids.to_vec().into());
     assert_eq!(&workspace.lock_record(), held.record());
     assert_eq!(fs::read(&flag).expect("a flag"), raised, "the flag was written through the lock");
     assert_eq!(workspace.temporaries(), [] as [String; 0]);
@@ -872,7 +913,7 @@ fn command_group_is_recorded_and_taken_back_and_keeps_the_ids() {
     for group in [Some(500), None, Some(u32::MAX)] {
         pod.record_command_group(&mut held, group).expect("rewritten");
         let record = workspace.lock_record();
-        assert_eq!((record.command_group, record.consumed_ids), (group, vec![id.to_string()]));
+        assert_eq!((record.command_group, record.consumed_ids), (group, vec![id].into()));
     }
     assert_eq!(held.release_with_cleanup().expect("released").removed, 1);
 }
@@ -966,7 +1007,7 @@ fn after_each_loss(
         assert_eq!(error.code, ErrorCode::LockLost, "{what}: {error}");
         assert!(error.message.contains(LOCK_PATH), "{what}: {error}");
         assert!((looks(), workspace.visible()) == before, "{what} or an entry was touched");
-        let owner = error.owner.map(|owner| owner.pid);
+        let owner = error.owner.as_ref().map(|owner| owner.pid);
         match what {
             "a live owner's record" | "a long record" => assert_eq!(owner, Some(OTHER)),
             "a dead owner's record" => assert_eq!(owner, Some(DEAD)),
@@ -1139,9 +1180,15 @@ fn ids_in_anybodys_lock_file_never_become_paths() {
     // and slipped into the record of a holder.
     let (mut held, _) = pod.acquire(&options("pod-a")).expect("held");
     pod.record_consumed(&mut held, vec![]).expect("rewritten");
-    let mut record = workspace.lock_record();
-    record.consumed_ids = hostile.iter().map(ToString::to_string).chain([id.to_string()]).collect();
-    fs::write(workspace.lock(), record.to_file()).expect("slipped in");
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&workspace.lock_bytes().expect("a lock")).expect("a record");
+    let slipped_in: Vec<String> = hostile.iter().map(ToString::to_string).chain([id.to_string()]).collect();
+    record["consumed_ids"] = slipped_in.into();
+    let token = record["token"].as_str().expect("a token").to_owned();
+    // The token stands where its owner looks for it.
+    let text = format!("{record:#}\n");
+    assert!(text.contains(&format!("\"token\": \"{token}\"")));
+    fs::write(workspace.lock(), text).expect("slipped in");
     assert_eq!(held.release_with_cleanup().expect("still its token"), ReleaseReport::default());
     for victim in victims {
         assert_eq!(fs::read_to_string(workspace.root().join(victim)).expect("kept"), "keep");
@@ -1194,7 +1241,7 @@ fn without_hard_links_the_lock_excludes_and_leaves_no_copy() {
         assert_eq!((took_over, workspace.owners().len()), (None, 1));
         assert_eq!(&workspace.lock_record(), held.record());
         let error = without(OTHER).acquire(&options("pod-b")).expect_err("in use");
-        assert_eq!(error.owner.map(|owner| owner.pid), Some(OWN), "{kind:?}");
+        assert_eq!(error.owner.as_ref().map(|owner| owner.pid), Some(OWN), "{kind:?}");
         refused(&workspace, &world.start(OTHER), OWN, "pod-a");
         held.refresh().expect("still ours");
         held.release_only(None).expect("still ours");
@@ -1222,7 +1269,7 @@ fn without_hard_links_a_live_owner_of_the_original_format_is_respected() {
     let faults = Faults::of(Op::Link, Fault::Refuse(FsErrorKind::NotPermitted));
     let error =
         workspace.open_faulty(&world.start(OWN), &faults).acquire(&options("pod-a")).expect_err("in use");
-    assert_eq!(error.owner.map(|owner| owner.pid), Some(OTHER));
+    assert_eq!(error.owner.as_ref().map(|owner| owner.pid), Some(OTHER));
     assert_untouched(&workspace, &before, &[]);
 }
 
@@ -1308,7 +1355,7 @@ fn unlocking_a_live_owners_lock_needs_force() {
     pod.record_consumed(&mut held, vec![id]).expect("rewritten");
     let (before, owners) = (workspace.lock_bytes().expect("a lock"), workspace.owners());
     let error = unlock(&workspace, &world, false).expect_err("in use");
-    assert_eq!((error.code, error.owner.map(|owner| owner.pid)), (ErrorCode::InUse, Some(OWN)));
+    assert_eq!((error.code, error.owner.as_ref().map(|owner| owner.pid)), (ErrorCode::InUse, Some(OWN)));
     assert_untouched(&workspace, &before, &owners);
     let (pid, pod_name, reason) = stale_owner(unlock(&workspace, &world, true).expect("removed"));
     assert_eq!((pid, pod_name.as_str()), (OWN, "pod-a"));

@@ -243,7 +243,7 @@ fn check_held(
     }
     let second = workspace.open(&world.start(OTHER + 1)).acquire(&again());
     let error = second.err().unwrap_or_else(|| panic!("{told}: two hold the lock"));
-    assert_eq!(error.owner.map(|owner| owner.pid), Some(OWN), "{told}");
+    assert_eq!(error.owner.as_ref().map(|owner| owner.pid), Some(OWN), "{told}");
     held.release_only(None).unwrap_or_else(|error| panic!("{told}: {error}"));
     assert!(workspace.lock_bytes().is_none(), "{told}: the lock is left");
     // A flag that was not seen, or could not be removed, is the next one's to remove.
@@ -339,7 +339,7 @@ fn flag_of_an_unknown_owner_that_cannot_be_read_for_a_moment_is_not_removed() {
                 continue;
             }
             let error = workspace.open_faulty(&World::new().start(OWN), &faults).acquire(&again());
-            assert_eq!(error.expect_err("in use").owner.map(|owner| owner.pid), Some(OTHER));
+            assert_eq!(error.expect_err("in use").owner.as_ref().map(|owner| owner.pid), Some(OTHER));
             assert_eq!(workspace.owners(), [flag], "{op:?} {kind:?}");
             holder.refresh().expect("still held");
         }

@@ -22,3 +22,4 @@ mod record;
 #[cfg(unix)]
 mod runs;
 mod staging;
+mod time;

@@ -25,7 +25,7 @@ const MINIMAL: &str =
 
 #[test]
 fn file_is_pretty_json_with_its_members_in_this_order() {
-    let at = Time(1_767_323_045_250_000_000);
+    let at = Time::from_nanos(1_767_323_045_250_000_000);
     let mut outcome = Outcome::new(id(1), Ending::Consolidated, owner(), at, vec![id(2), id(3)]);
     assert_snapshot!(text(&outcome), @r#"
     {

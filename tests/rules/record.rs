@@ -5,8 +5,9 @@ use crate::support::{OriginalRecord, TestWorkspace, new_entry_id, original_recor
 use consolidation_guest::fs::Time;
 use consolidation_guest::layout::Token;
 use consolidation_guest::lock::AcquireOptions;
-use consolidation_guest::record::{LockRecord, TOKEN_TAIL, to_rfc3339};
+use consolidation_guest::record::{LockRecord, TOKEN_TAIL};
 use consolidation_guest::system::Identity;
+use consolidation_guest::time::to_rfc3339;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -50,7 +51,7 @@ fn original_record_is_read() {
     let id = new_entry_id().to_string();
     let record = parse(&original_record(4242, "pod-a", &[&id])).expect("a record");
     assert_eq!((record.pid, record.pod_name.as_str()), (4242, "pod-a"));
-    assert_eq!(record.consumed_ids, [id]);
+    assert_eq!(record.consumed_ids.texts(), [id]);
     assert_eq!((record.token, record.process_start, record.scope), (None, None, None));
     assert_eq!((record.lease_seconds, record.command_group), (None, None));
 }
@@ -58,7 +59,7 @@ fn original_record_is_read() {
 #[test]
 fn ours_is_read_by_a_reader_of_the_four_members() {
     let mut record = ours();
-    record.consumed_ids = vec![new_entry_id().to_string()];
+    record.consumed_ids = vec![new_entry_id()].into();
     let original: OriginalRecord = serde_json::from_slice(&record.to_file()).expect("four members");
     assert_eq!(
         original,
@@ -66,7 +67,7 @@ fn ours_is_read_by_a_reader_of_the_four_members() {
             pid: 4242,
             pod_name: "pod-a".into(),
             started_at: STARTED_AT.into(),
-            consumed_ids: record.consumed_ids.clone(),
+            consumed_ids: record.consumed_ids.texts(),
         }
     );
     assert_eq!(LockRecord::parse(&record.to_file()), Ok(record));
@@ -75,7 +76,9 @@ fn ours_is_read_by_a_reader_of_the_four_members() {
 #[test]
 fn file_is_pretty_json_with_the_members_in_order() {
     let mut record = ours();
-    record.consumed_ids = vec!["0196f0e1-2b3c-7def-8123-456789abcdef".into()];
+    let id =
+        consolidation_guest::layout::EntryId::parse("0196f0e1-2b3c-7def-8123-456789abcdef").expect("an id");
+    record.consumed_ids = vec![id].into();
     record.command_group = Some(77);
     let expected = r#"{
   "pid": 4242,
@@ -200,8 +203,8 @@ fn time_is_written_with_as_many_digits_as_it_needs() {
     }
     assert_eq!(to_rfc3339(Time::new(-1, 500_000_000)), "1969-12-31T23:59:59.500Z");
     // A clock that is beside itself must not bring the process down.
-    to_rfc3339(Time(i128::MAX));
-    to_rfc3339(Time(i128::MIN));
+    to_rfc3339(Time::from_nanos(i128::MAX));
+    to_rfc3339(Time::from_nanos(i128::MIN));
 }
 
 #[test]
@@ -264,7 +267,7 @@ fn shows_token_in_its_tail(record: &LockRecord, token: Token) -> bool {
 fn token_is_within_the_tail_however_long_the_head_is() {
     let mut record =
         LockRecord::new(&identity(), &"\"\n\u{1}".repeat(300), wall_clock(), token(), Some(u32::MAX));
-    record.consumed_ids = vec![new_entry_id().to_string(); 100_000];
+    record.consumed_ids = vec![new_entry_id(); 100_000].into();
     record.command_group = Some(u32::MAX);
     assert!(shows_token_in_its_tail(&record, token()));
 }

@@ -973,7 +973,10 @@ fn unreadable_committed_run_is_shown_and_its_entries_come_again() {
     held.release_only(None).expect("released");
     assert_eq!(place.unfinished(), [] as [String; 0]);
     let error = pod.past_run(run).expect_err("unreadable");
-    assert_eq!((error.code, error.path), (ErrorCode::Unusable, Some(format!("runs/{}", run.file_name()))));
+    assert_eq!(
+        (error.code, error.path.clone()),
+        (ErrorCode::Unusable, Some(format!("runs/{}", run.file_name())))
+    );
     assert_eq!(place.left(), 2);
 }
 

@@ -4,7 +4,7 @@ use crate::support::faulty::{ALL_KINDS, Call, Fault, Faults, Op};
 use crate::support::system::World;
 use crate::support::{MINIMAL, TestWorkspace, entry_id, names, new_entry_id, set_age};
 use consolidation_guest::durable::Durability;
-use consolidation_guest::entry::{MAX_ENTRY_BYTES, Source, check_file};
+use consolidation_guest::entry::{MAX_ENTRY_BYTES, Source, to_line};
 use consolidation_guest::error::ErrorCode;
 use consolidation_guest::fs::FsErrorKind;
 use consolidation_guest::layout::EntryId;
@@ -347,7 +347,7 @@ fn unusable_content_is_named_with_its_reason() {
     let cases: [(&str, Vec<u8>, &str); 8] = [
         ("empty", Vec::new(), "empty"),
         ("zeros", vec![0; 812], "NUL"),
-        ("torn", MINIMAL.as_bytes()[..20].to_vec(), "EOF"),
+        ("torn", MINIMAL.as_bytes()[..20].to_vec(), "does not end"),
         ("huge", vec![b' '; over], "1048576"),
         ("utf16", MINIMAL.encode_utf16().flat_map(u16::to_le_bytes).collect(), ""),
         ("latin1", b"{\"\xe9\":1}".to_vec(), "UTF-8"),
@@ -620,8 +620,7 @@ fn run_consumes_nothing_that_it_keeps() {
     read_all(&mut snapshot);
     snapshot.keep(&[ids[1]]);
     pod.record_snapshot(&mut held, &mut snapshot).expect("recorded");
-    let named: Vec<String> = [ids[0], ids[2], ids[3]].iter().map(EntryId::to_string).collect();
-    assert_eq!(workspace.lock_record().consumed_ids, named);
+    assert_eq!(workspace.lock_record().consumed_ids, vec![ids[0], ids[2], ids[3]].into());
     assert_eq!(held.release_with_cleanup().expect("released").removed, 3);
     assert_eq!(pod.entry_ids().expect("listed"), [ids[1]]);
 }
@@ -656,6 +655,94 @@ fn unusable_files_at_the_head_do_not_starve_entries_behind_a_cap() {
         assert_eq!(drained_by_runs(&workspace, limits), good, "{limits:?}");
         assert_eq!(workspace.visible().len(), 2, "the unusable ones are left");
     }
+}
+
+/// What one run after another reads of one listing, with these caps, until nothing comes any more.
+fn read_by_runs(snapshot: &mut Snapshot<NativeDir>, limits: Limits) -> Vec<EntryId> {
+    let mut all = Vec::new();
+    loop {
+        let mut run = Vec::new();
+        loop {
+            snapshot.fill().expect("listed");
+            let batch = snapshot.next_batch(3, u64::MAX);
+            run.extend(batch.entries.iter().map(|entry| entry.id));
+            if batch.done {
+                break;
+            }
+        }
+        assert_eq!(snapshot.ids(), run, "it names what it has read, and nothing is left to read");
+        assert_eq!(snapshot.read_ids(), run);
+        if run.is_empty() {
+            assert_eq!(snapshot.left(), 0);
+            return all;
+        }
+        all.extend(run);
+        snapshot.advance(limits, false).expect("listed");
+    }
+}
+
+#[test]
+fn snapshot_that_holds_few_ids_lists_again_and_gives_every_entry_once() {
+    let workspace = TestWorkspace::with_staging();
+    // In no order in the directory, and usable or not in no order.
+    let mut good = Vec::new();
+    for number in 0..900u64 {
+        let id = entry_id(1_000 + number * 7_919 % 900, number);
+        let is_good = number % 3 != 1;
+        workspace.put(&id.file_name(), if is_good { MINIMAL } else { "no entry" });
+        good.extend(is_good.then_some(id));
+    }
+    good.sort_unstable();
+    let skip = [good[0], good[100], good[599]];
+    let pod = open(&workspace);
+    let size = MINIMAL.len() as u64;
+    for (limits, least) in [
+        (Limits { max_entries: None, max_bytes: Some(7 * size) }, 4),
+        (Limits { max_entries: None, max_bytes: Some(0) }, 1),
+        (Limits { max_entries: Some(20), max_bytes: None }, 1),
+        (Limits { max_entries: Some(20), max_bytes: Some(11 * size + 1) }, 64),
+    ] {
+        let mut snapshot = pod.take_snapshot_holding(limits, &skip, least).expect("a snapshot");
+        assert_eq!(snapshot.ids().len() as u64 + snapshot.left(), 897);
+        // Newer than anything that was there: not part of it, whenever it lists again.
+        let later = entry_id(5_000, 1);
+        workspace.put(&later.file_name(), MINIMAL);
+        let read = read_by_runs(&mut snapshot, limits);
+        fs::remove_file(workspace.staged(&later.file_name())).expect("removed");
+        let expected: Vec<EntryId> = good.iter().copied().filter(|id| !skip.contains(id)).collect();
+        assert_eq!(read, expected, "{limits:?}");
+    }
+}
+
+#[test]
+fn entries_that_are_put_back_are_read_once_more() {
+    let workspace = TestWorkspace::with_staging();
+    let ids: Vec<EntryId> = (0..6).map(|_| workspace.put_entry()).collect();
+    let mut snapshot = open(&workspace).take_snapshot(Limits::default()).expect("a snapshot");
+    assert_eq!(snapshot.next_batch(5, u64::MAX).entries.len(), 5);
+    snapshot.keep(&[ids[1]]);
+    snapshot.put_back(2);
+    assert_eq!((snapshot.read_ids(), snapshot.ids().len()), (&[ids[0], ids[2]][..], 5));
+    snapshot.advance(Limits { max_entries: Some(2), max_bytes: None }, false).expect("it goes on");
+    assert_eq!((snapshot.ids(), snapshot.left()), (&ids[3..5], 1));
+    let (read, _) = read_all(&mut snapshot);
+    assert_eq!(read, ids[3..5]);
+    snapshot.put_back(usize::MAX);
+    assert_eq!((snapshot.read_ids().len(), snapshot.ids()), (0, &ids[3..5]));
+}
+
+#[test]
+fn caps_that_go_on_take_no_first_entry_that_exceeds_them() {
+    let workspace = TestWorkspace::with_staging();
+    let ids: Vec<EntryId> = (0..3).map(|_| workspace.put_entry()).collect();
+    let limits = Limits { max_entries: None, max_bytes: Some(MINIMAL.len() as u64 - 1) };
+    let mut snapshot = open(&workspace).take_snapshot(limits).expect("a snapshot");
+    assert_eq!(read_all(&mut snapshot).0, ids[..1], "the first goes alone");
+    snapshot.advance(limits, true).expect("it goes on");
+    assert!(snapshot.next_batch(1, 1).done);
+    assert_eq!((snapshot.ids().len(), snapshot.left()), (0, 2));
+    snapshot.advance(limits, false).expect("it goes on");
+    assert_eq!(read_all(&mut snapshot).0, ids[1..2]);
 }
 
 #[test]
@@ -823,11 +910,11 @@ fn stage_with(fault_of: impl Fn(usize) -> Fault, check: impl Fn(&Call, &TestWork
             Err(error) => {
                 assert!(!error.message.is_empty());
                 assert!(error.path.is_some(), "{call:?}: {error}");
-                (error.staged, false)
+                (error.into_failure().staged, false)
             }
         };
         for (name, content) in workspace.visible() {
-            check_file(&content).unwrap_or_else(|reason| panic!("{call:?}: {name}: {reason}"));
+            to_line(&content, entry_id(1, 1)).unwrap_or_else(|reason| panic!("{call:?}: {name}: {reason}"));
         }
         for id in &staged {
             assert!(workspace.staged(&id.file_name()).is_file(), "{call:?}: {id} was reported and is lost");

@@ -131,7 +131,7 @@ pub(super) fn after_a_lease(mut state: State) -> State {
 }
 
 fn lock_file(mut state: State, content: &[u8], age: i128) -> State {
-    let modified = Time(state.clock.0 + age * 1_000_000_000);
+    let modified = Time::from_nanos(state.clock.nanos() + age * 1_000_000_000);
     state.disk.put(LOCK_PATH, content, modified);
     state
 }

@@ -142,7 +142,7 @@ impl Disk {
     pub(super) fn stamp(&self, now: Time) -> Time {
         match i128::from(self.quirks.coarse_ms) * 1_000_000 {
             0 => now,
-            coarse => Time(now.0 - now.0.rem_euclid(coarse)),
+            coarse => Time::from_nanos(now.nanos() - now.nanos().rem_euclid(coarse)),
         }
     }
 

@@ -4,7 +4,7 @@ use super::disk::{Disk, Quirks, ROOT};
 use super::schedule::Choices;
 use consolidation_guest::fs::{FsError, FsErrorKind, Time};
 
-const NOW: Time = Time(1_000_000_000);
+const NOW: Time = Time::from_nanos(1_000_000_000);
 
 /// All that a power loss can leave: the paths with their contents.
 fn after_power_loss(disk: &Disk) -> Vec<String> {

@@ -170,7 +170,7 @@ impl Ledger {
             r#"{{"source":{{"segment_id":"s{number}","range":[0,{number}]}},"requests":[{{"intent":"{}","summary":"s"}}]}}"#,
             "x".repeat(size)
         );
-        let file = entry::check(&payload, None).and_then(|payload| payload.to_file());
+        let file = entry::to_file(&payload, None);
         self.contents.insert(file.expect("a payload").into_bytes());
         payload
     }
@@ -182,7 +182,7 @@ impl Ledger {
         durable: bool,
     ) {
         for (id, payload) in ids {
-            let file = entry::check(payload, None).and_then(|payload| payload.to_file());
+            let file = entry::to_file(payload, None);
             let content = file.expect("a payload").into_bytes();
             self.counts.staged += 1;
             if self.staged.insert(id, (content, durable)).is_some() {
@@ -325,7 +325,7 @@ impl Ledger {
             .into_iter()
             .find(|path| path.starts_with(OWNERS_PATH) && path.ends_with(&token_text))
             .and_then(|path| disk.modified(&path));
-        let renewed = flag.unwrap_or(Time(0));
+        let renewed = flag.unwrap_or(Time::from_nanos(0));
         let mut hold = Hold { process, token, lease_seconds, renewed, late: false };
         hold.notice(now, others);
         hold.late |= self.excused.contains(&process);
@@ -364,9 +364,7 @@ impl Ledger {
 
     /// The consolidator of this process is given an entry.
     pub(super) fn handed(&mut self, process: usize, id: EntryId, line: &str, disk: &Disk, now: Time) {
-        let is_line_of = |content: &Vec<u8>| {
-            entry::check_file(content).and_then(|file| file.to_line(id)).as_deref() == Ok(line)
-        };
+        let is_line_of = |content: &Vec<u8>| entry::to_line(content, id).is_ok_and(|(own, _)| own == line);
         let whole = match self.staged.get(&id) {
             Some((content, _)) => is_line_of(content),
             None => match disk.content(&path_of(id)).and_then(|content| self.contents.get(content)) {

@@ -83,7 +83,7 @@ pub(super) fn original(process: &Process) {
         }
         overwrite(&staging, LOCK, &record(process))?;
         process.with(|state| {
-            if state.clock.0 - looked.0 > SETTLE_MS * 1_000_000 {
+            if state.clock.nanos() - looked.nanos() > SETTLE_MS * 1_000_000 {
                 state.ledger.excuse(process.id());
             }
         });

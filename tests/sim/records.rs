@@ -163,7 +163,7 @@ impl Records {
             _ => self.log.push(edit),
         }
         self.texts.insert(text.clone());
-        let modified = disk.modified(path).unwrap_or(consolidation_guest::fs::Time(0));
+        let modified = disk.modified(path).unwrap_or(consolidation_guest::fs::Time::from_nanos(0));
         disk.put(path, &text, modified);
     }
 

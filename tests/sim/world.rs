@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// When a world begins.
-const BEGINNING: Time = Time(1_770_000_000_000_000_000);
+const BEGINNING: Time = Time::from_nanos(1_770_000_000_000_000_000);
 
 /// A schedule of more steps than this does not end by itself.
 const MAX_STEPS: usize = 60_000;
@@ -475,7 +475,7 @@ impl Process {
     fn nap(&self, milliseconds: u32) {
         {
             let mut core = self.0.world.lock();
-            let until = Time(core.state.clock.0 + i128::from(milliseconds) * 1_000_000);
+            let until = Time::from_nanos(core.state.clock.nanos() + i128::from(milliseconds) * 1_000_000);
             core.actors[self.0.actor] = Standby::Asleep(until);
         }
         let _ = self.step(Op::Sleep, "", "", |_, _| Ok(()));
@@ -514,7 +514,7 @@ impl Process {
         let mut fate = core.director.fate(&Call { number, steps, op, path });
         if let Fate::Pause(milliseconds) = fate {
             core.state.ledger.met(op, fate);
-            let until = Time(core.state.clock.0 + i128::from(milliseconds) * 1_000_000);
+            let until = Time::from_nanos(core.state.clock.nanos() + i128::from(milliseconds) * 1_000_000);
             core.actors[*actor] = Standby::Asleep(until);
             core.tell(*actor, *id, (op, path, to), (fate, None));
             drop(core);
@@ -529,7 +529,7 @@ impl Process {
             world.fail(&mut core, "it does not come to an end".into());
         }
         let tick = core.state.random.below(2_000_000);
-        core.state.clock.0 += tick as i128;
+        core.state.clock = Time::from_nanos(core.state.clock.nanos() + tick as i128);
         let everything = usize::MAX;
         let (result, stop) = match fate {
             Fate::Pass | Fate::Pause(_) => (Some(act(&mut core.state, everything)), None),
@@ -598,7 +598,7 @@ impl Told {
     fn line(&self, actor: usize, processes: &[ProcessInfo]) -> String {
         let Told { step, clock, process, op, path, to, outcome: (fate, error) } = self;
         let ProcessInfo { identity, namespace, .. } = &processes[*process];
-        let ms = (clock.0 - BEGINNING.0) / 1_000_000;
+        let ms = (clock.nanos() - BEGINNING.nanos()) / 1_000_000;
         let arrow = if to.is_empty() { "" } else { " -> " };
         let error = error.map(|kind| format!("  {kind:?}")).unwrap_or_default();
         let fate = if *fate == Fate::Pass { String::new() } else { format!("  by {fate:?}") };
@@ -813,7 +813,7 @@ impl System for SimSystem {
     fn now(&self) -> Time {
         let skew = |namespace: u32| i128::from(namespace % 7) * 1_300_000_000;
         // Only the clock of the disk counts; those of the processes differ from it.
-        self.0.with(|state| Time(state.clock.0 + skew(state.namespace_of(self.0.id()))))
+        self.0.with(|state| Time::from_nanos(state.clock.nanos() + skew(state.namespace_of(self.0.id()))))
     }
 
     fn sleep_ms(&self, milliseconds: u32) {

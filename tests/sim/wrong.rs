@@ -119,7 +119,7 @@ fn random_schedules_find_processes_that_nobody_sees() {
 /// Stages one entry in another way.
 fn stage_by(process: &Process, write: fn(&SimDir, EntryId, &[u8]) -> FsResult<()>) -> Result<(), Error> {
     let payload = process.with(|state| state.ledger.new_payload(100));
-    let content = entry::check(&payload, None).and_then(|payload| payload.to_file()).expect("a payload");
+    let content = entry::to_file(&payload, None).expect("a payload");
     let id = entry_id(1_770_000_000_000, process.draw(1 << 30) as u64);
     let root = process.root();
     let staged = root.create_dir(STAGING).and_then(|()| root.sync()).and_then(|()| {

@@ -9,7 +9,8 @@ pub(crate) mod system;
 
 use consolidation_guest::layout::{EntryId, LOCK, OWNERS, STAGING};
 use consolidation_guest::native::NativeDir;
-use consolidation_guest::record::{LockRecord, to_rfc3339};
+use consolidation_guest::record::LockRecord;
+use consolidation_guest::time::to_rfc3339;
 use consolidation_guest::workspace::Workspace;
 use faulty::{Faults, FaultyDir};
 use serde::{Deserialize, Serialize};

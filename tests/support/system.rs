@@ -186,5 +186,5 @@ pub(crate) fn zombie(start: &str) -> Evidence {
 /// The time on the wall.
 pub(crate) fn wall_clock() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Time(i128::try_from(since.as_nanos()).unwrap_or(0))
+    Time::from_nanos(i128::try_from(since.as_nanos()).unwrap_or(0))
 }

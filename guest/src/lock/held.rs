@@ -44,17 +44,10 @@ impl<D: Dir, S: System> Held<D, S> {
         Ok(())
     }
 
-    /// Does the lock name just these entries?
-    fn names(&self, ids: &[EntryId]) -> bool {
-        self.record.consumed_ids.len() == ids.len()
-            && self.record.consumed_ids.iter().zip(ids).all(|(text, id)| EntryId::parse(text) == Some(*id))
-    }
-
     /// A run begins when its entries are named. `temporary` is fresh, so it names the run too.
     fn record_named(&mut self, ids: &[EntryId], temporary: EntryId) -> Result<()> {
         let run = if ids.is_empty() { None } else { self.run.or(Some(temporary)) };
-        let texts = ids.iter().map(EntryId::to_string).collect();
-        let earlier = std::mem::replace(&mut self.record.consumed_ids, texts);
+        let earlier = std::mem::replace(&mut self.record.consumed_ids, ids.to_vec().into());
         let earlier_run = std::mem::replace(&mut self.record.run_id, run.map(|run| run.to_string()));
         let rewritten = self.rewrite(temporary);
         if rewritten.is_err() {
@@ -368,7 +361,7 @@ impl<D: Dir, S: System> Held<D, S> {
         let ours = self.check_ours();
         // Also if the lock is lost: a lock that was removed by hand tells no successor of the run.
         if let Some(run) = self.run.filter(|run| !self.committed && !self.runs.is_decided(*run)) {
-            let (owner, ids) = (self.record.owner(), self.record.entry_ids());
+            let (owner, ids) = (self.record.owner(), self.record.consumed_ids.ids.clone());
             let mut outcome = Outcome::new(run, Ending::Failed, owner, self.system.now(), ids);
             outcome.reason = match (reason, &ours) {
                 (None, Err(error)) => Some(error.message.clone()),
@@ -446,7 +439,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     pub fn record_snapshot(&self, held: &mut Held<D, S>, snapshot: &mut Snapshot<D>) -> Result<()> {
         held.check_uncommitted()?;
         // Most often nothing proved unusable, and there is nothing new to write the second time.
-        if held.names(snapshot.ids()) {
+        if held.record.consumed_ids.ids == snapshot.ids() {
             held.still_ours()?;
         } else {
             held.record_named(snapshot.ids(), self.new_id())?;

@@ -103,7 +103,7 @@ pub(super) fn look<D: Dir, S: System>(
     let verdict = judge_record(&record, stat.modified, now, me, system);
     let holder = Holder {
         owner: record.owner(),
-        consumed: record.consumed_ids.len() as u64,
+        consumed: record.consumed_ids.len(),
         reason: verdict.reason().to_owned(),
         by_command: matches!(verdict, Verdict::Working(_)),
     };
@@ -112,6 +112,116 @@ pub(super) fn look<D: Dir, S: System>(
         Verdict::Unknown(_) => Found::Unknown(holder),
         Verdict::Dead(_) => Found::Stale(holder, content),
     })
+}
+
+/// A lock file of more bytes is skimmed if only its owner is of interest.
+const LARGE: u64 = 1024 * 1024;
+
+/// The state of the lock at a place, without its ids: only how many there are.
+pub(super) fn look_for_owner<D: Dir, S: System>(
+    staging: &D,
+    place: Place,
+    me: &Identity,
+    system: &S,
+    now: Option<Time>,
+) -> Result<Found> {
+    if let Ok(stat) = staging.stat(place.name())
+        && stat.kind == Kind::File
+        && (LARGE..=MAX_RECORD_BYTES).contains(&stat.size)
+        && let Some((record, count)) = skim(staging, place.name())
+    {
+        let verdict = judge_record(&record, stat.modified, now, me, system);
+        let consumed = record.consumed_ids.len() + count;
+        let reason = verdict.reason().to_owned();
+        let by_command = matches!(verdict, Verdict::Working(_));
+        let holder = Holder { owner: record.owner(), consumed, reason, by_command };
+        return Ok(match verdict {
+            Verdict::Alive(_) | Verdict::Working(_) => Found::Held(holder),
+            Verdict::Unknown(_) => Found::Unknown(holder),
+            Verdict::Dead(_) => Found::Stale(holder, Vec::new()),
+        });
+    }
+    look(staging, place, me, system, None, now)
+}
+
+/// Reads a record without the ids, which may be a million, and counts them. None if it is not as the
+/// component writes it.
+fn skim<D: Dir>(dir: &D, name: &str) -> Option<(LockRecord, u64)> {
+    const CHUNK: usize = 64 * 1024;
+    let file = dir.open(name).ok()?;
+    let mut skimmed = Skimmed::default();
+    let mut offset = 0;
+    loop {
+        let chunk = file.read(CHUNK, offset).ok()?;
+        if chunk.is_empty() {
+            break;
+        }
+        offset += chunk.len() as u64;
+        chunk.iter().try_for_each(|byte| skimmed.push(*byte))?;
+    }
+    let record = LockRecord::parse(&skimmed.rest).ok()?;
+    Some((record, skimmed.count))
+}
+
+/// A record without what stands between the brackets of its list of ids.
+#[derive(Default)]
+struct Skimmed {
+    rest: Vec<u8>,
+    count: u64,
+    within: Within,
+}
+
+/// Where the next byte stands.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Within {
+    /// Before the list.
+    #[default]
+    Head,
+    /// In the list, where a text or its end is to follow.
+    List,
+    /// In a text of the list.
+    Text,
+    /// After a text of the list.
+    Between,
+    /// After the list.
+    Tail,
+}
+
+impl Skimmed {
+    /// None if it is not as the component writes it.
+    fn push(&mut self, byte: u8) -> Option<()> {
+        /// The list is the fourth member, and its name stands in no text before it: quotation marks in a text
+        /// are escaped.
+        const LIST: &[u8] = b"\n  \"consumed_ids\": [";
+        /// Longer than the other members are.
+        const MOST: usize = 64 * 1024;
+        self.within = match (self.within, byte) {
+            (Within::Head | Within::Tail, _) => {
+                self.rest.push(byte);
+                if self.rest.len() > MOST {
+                    return None;
+                }
+                match self.within == Within::Head && self.rest.ends_with(LIST) {
+                    true => Within::List,
+                    false => self.within,
+                }
+            }
+            (within @ (Within::List | Within::Between), b' ' | b'\n') => within,
+            (Within::List, b'"') => Within::Text,
+            (Within::Text, b'"') => {
+                self.count += 1;
+                Within::Between
+            }
+            (Within::Text, b'0'..=b'9' | b'a'..=b'f' | b'-') => Within::Text,
+            (Within::Between, b',') => Within::List,
+            (Within::Between, b']') => {
+                self.rest.push(byte);
+                Within::Tail
+            }
+            _ => return None,
+        };
+        Some(())
+    }
 }
 
 /// The content of the lock file; none if there is none. One that is too large is cut off, which makes

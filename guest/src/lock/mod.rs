@@ -56,7 +56,7 @@ use crate::workspace::{Workspace, open_or_create};
 use aside::take_down;
 use attempt::{Attempt, Taken};
 use held::still_ours;
-use look::{Carried, Found, Place, carries, excerpt, look, read_record};
+use look::{Carried, Found, Place, carries, excerpt, look_for_owner, read_record};
 use refusal::not_a_file;
 use roster::{Roster, lease_of, lower, remove_flag_file, roster};
 
@@ -277,7 +277,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         };
         let me = self.identity()?;
         // Without a file of our own there is only our clock; acquire decides by the file system's.
-        let look_at = |place| look(&staging, place, &me, &self.system, None, Some(self.system.now()));
+        let look_at = |place| look_for_owner(&staging, place, &me, &self.system, Some(self.system.now()));
         let found = match look_at(Place::Lock)? {
             Found::Nothing => look_at(Place::Aside)?,
             found => found,

@@ -62,7 +62,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Takeover::Stale(owner, state) | Takeover::Forced(owner, state) => (owner.clone(), state),
             Takeover::Unreadable(state, _) => (Owner::unknown(), state),
         };
-        let ids = record.map(|record| record.entry_ids()).unwrap_or_default();
+        let ids = record.map(|record| record.consumed_ids.ids.clone()).unwrap_or_default();
         let by = EndedBy { pid: self.system.current().pid, pod_name: options.pod_name.clone() };
         let reason = match reason {
             Some(reason) => format!("{reason} ({state})"),

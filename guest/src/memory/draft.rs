@@ -8,10 +8,10 @@ use super::{
 use crate::digest::Digest;
 use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Dir, Time};
+use crate::fs::Dir;
 use crate::layout::{EntryId, RecordName};
-use crate::record::to_rfc3339;
 use crate::system::System;
+use crate::time::to_rfc3339;
 use crate::workspace::Workspace;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -139,7 +139,7 @@ impl Draft {
             let check = Checked::new(update, self.limits.max_update_bytes, origins, &by_id);
             checked.push(check.map_err(|error| at_fault(index, update, error))?);
         }
-        let now = Time(workspace.system().now().0.div_euclid(1_000_000_000) * 1_000_000_000);
+        let now = workspace.system().now().whole_seconds();
         let now = to_rfc3339(now);
         let mut touched: BTreeMap<RecordName, Touched> = BTreeMap::new();
         for (index, update) in checked.into_iter().enumerate() {
@@ -278,7 +278,7 @@ fn refused(what: impl Into<String>) -> Error {
 
 /// Names the update: what comes from a plugin is shown printable and short.
 fn at_fault(index: usize, update: &Update, mut error: Error) -> Error {
-    error.index = Some(index as u64);
+    error = error.of_item(index);
     error.message = format!(
         "cannot take the update of {}/{}: {}",
         shown(&update.kind),

@@ -218,7 +218,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 Ok(dir) => dir,
                 Err(error) if error.kind == FsErrorKind::NotFound => continue,
                 Err(error) if error.kind == FsErrorKind::WrongType => {
-                    listing.unreadable.push((path.clone(), Error::io("open", path, &error).message));
+                    listing.unreadable.push((path.clone(), Error::io("open", path, &error).into_message()));
                     continue;
                 }
                 Err(error) => return Err(Error::io("open the directory", path, &error)),
@@ -233,7 +233,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 });
                 match read {
                     Ok(record) => listing.records.extend(record),
-                    Err(error) => listing.unreadable.push((name.path(), error.message)),
+                    Err(error) => listing.unreadable.push((name.path(), error.into_message())),
                 }
             }
         }

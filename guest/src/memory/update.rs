@@ -3,8 +3,7 @@
 
 use super::{Status, Update, shown};
 use crate::error::{Error, ErrorCode, Result};
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
-use std::fmt;
+use crate::json::{Read, Reader};
 
 /// The JSON Schema (draft 2020-12) of one update.
 pub const SCHEMA: &str = include_str!("update.schema.json");
@@ -24,68 +23,54 @@ pub fn parse_lines(lines: &str) -> Result<Vec<Update>> {
         if line.trim_matches([' ', '\t', '\r']).is_empty() {
             continue;
         }
-        let update = serde_json::from_str::<Parsed>(line).map_err(|error| {
-            let message = error.to_string();
-            // Its line number is one within the line.
-            let what = match message.rsplit_once(" at line 1 column ") {
-                Some((words, _)) if error.column() == 0 => words.to_owned(),
-                Some((words, column)) => format!("{words} at column {column}"),
-                None => message,
-            };
+        let update = Reader::new(line.as_bytes()).read(read_update).map_err(|what| {
             let message = format!("cannot read line {} as an update: {what}", index + 1);
             let mut error = Error::new(ErrorCode::InvalidInput, message);
-            error.index = Some(index as u64);
+            error = error.of_item(index);
             error
         })?;
-        updates.push(update.0);
+        updates.push(update);
     }
     Ok(updates)
 }
 
-struct Parsed(Update);
-
-impl<'de> Deserialize<'de> for Parsed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Parsed;
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a JSON object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Parsed, A::Error> {
-                let mut texts: [Option<String>; 6] = Default::default();
-                let mut entries = None;
-                let mut met = [false; MEMBERS.len()];
-                while let Some(name) = map.next_key::<String>()? {
-                    let Some(member) = MEMBERS.iter().position(|known| *known == name) else {
-                        let known = MEMBERS.join("`, `");
-                        let what = format!("unknown member `{}`; the members are `{known}`", shown(&name));
-                        return Err(de::Error::custom(what));
-                    };
-                    if std::mem::replace(&mut met[member], true) {
-                        return Err(de::Error::custom(format_args!("the member `{name}` stands twice")));
-                    }
-                    let read = match texts.get_mut(member) {
-                        Some(text) => map.next_value().map(|value| *text = value),
-                        None => map.next_value().map(|value| entries = value),
-                    };
-                    read.map_err(|error| de::Error::custom(format_args!("in `{name}`: {error}")))?;
-                }
-                let [kind, slug, title, body, status, replaced_by] = texts;
-                let missing = |name| de::Error::custom(format_args!("missing member `{name}`"));
-                Ok(Parsed(Update {
-                    kind: kind.ok_or_else(|| missing("kind"))?,
-                    slug: slug.ok_or_else(|| missing("slug"))?,
-                    title,
-                    body,
-                    status: status.map(|text| status_of(&text)).transpose().map_err(de::Error::custom)?,
-                    replaced_by,
-                    entries,
-                }))
-            }
-        }
-        deserializer.deserialize_map(Members)
+fn read_update(json: &mut Reader<'_>) -> Read<Update> {
+    let (mut texts, mut entries, mut met) = ([const { None }; 6], None, 0);
+    json.begin(b'{')?;
+    while let Some(name) = json.member()? {
+        let Some(member) = name.position(&MEMBERS) else {
+            let known = MEMBERS.join("`, `");
+            let name = shown(&name.decode()).to_string();
+            return Err(json.wrong(format!("unknown member `{name}`; the members are `{known}`")));
+        };
+        json.once(&mut met, member, MEMBERS[member])?;
+        let read = match texts.get_mut(member) {
+            Some(text) => json.optional_string().map(|value| *text = value),
+            None => read_entries(json).map(|value| entries = value),
+        };
+        read.map_err(|stop| json.within(MEMBERS[member], stop))?;
     }
+    // A kind and a slug that are null are as good as none.
+    let [kind, slug, title, body, status, replaced_by] = texts;
+    let kind = kind.ok_or_else(|| json.missing("kind"))?;
+    let slug = slug.ok_or_else(|| json.missing("slug"))?;
+    let status = match status.map(|text| status_of(&text)).transpose() {
+        Ok(status) => status,
+        Err(what) => return Err(json.wrong_whole(what)),
+    };
+    Ok(Update { kind, slug, title, body, status, replaced_by, entries })
+}
+
+fn read_entries(json: &mut Reader<'_>) -> Read<Option<Vec<String>>> {
+    if json.null()? {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    json.begin(b'[')?;
+    while json.item()? {
+        entries.push(json.string()?.decode().into_owned());
+    }
+    Ok(Some(entries))
 }
 
 fn status_of(text: &str) -> std::result::Result<Status, String> {

@@ -2,6 +2,7 @@
 
 use super::output::{Failure, Output};
 use crate::{Error, Source, Workspace};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use std::io::Read;
 use std::path::PathBuf;
@@ -29,6 +30,12 @@ pub(super) struct Arguments {
 struct Payload<'a> {
     line: u64,
     text: &'a str,
+}
+
+/// What is printed with `--json`. The ids are borrowed: there may be a million.
+#[derive(Serialize)]
+struct Staged<'a> {
+    staged: &'a [String],
 }
 
 pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output) -> Result<(), Failure> {
@@ -64,9 +71,7 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
         output.note("nothing to stage: the input is empty");
     }
     output
-        .result(&serde_json::json!({ "staged": ids }), |out| {
-            ids.iter().try_for_each(|id| writeln!(out, "{id}"))
-        })
+        .result(&Staged { staged: &ids }, |out| ids.iter().try_for_each(|id| writeln!(out, "{id}")))
         .map_err(|failure| failure.with_staged(ids.clone()))
 }
 
