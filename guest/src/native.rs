@@ -4,16 +4,31 @@
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Names in one listing call to the kernel: about 500 of them.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LISTING_BYTES: usize = 32 * 1024;
 
 /// An open directory.
 #[derive(Debug)]
-pub struct NativeDir(OwnedFd);
+pub struct NativeDir {
+    fd: OwnedFd,
+    is_listed: AtomicBool,
+}
 
 /// An open file.
 #[derive(Debug)]
 pub struct NativeFile(OwnedFd);
+
+impl From<OwnedFd> for NativeDir {
+    fn from(fd: OwnedFd) -> Self {
+        NativeDir { fd, is_listed: AtomicBool::new(false) }
+    }
+}
 
 impl NativeDir {
     /// Opens a directory by its path; a symbolic link is followed.
@@ -22,13 +37,54 @@ impl NativeDir {
     /// As `open(2)`.
     pub fn open_path(path: impl AsRef<Path>) -> FsResult<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(path.as_ref(), flags, Mode::empty()).map(NativeDir).map_err(error)
+        rustix::fs::open(path.as_ref(), flags, Mode::empty()).map(NativeDir::from).map_err(error)
     }
 
     fn open_file(&self, name: &str, flags: OFlags) -> FsResult<NativeFile> {
         // NONBLOCK: what turned into a named pipe since it was looked at must not be waited for.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o666)).map(NativeFile).map_err(error)
+        rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666)).map(NativeFile).map_err(error)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn list_from_start(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0)).map_err(error)?;
+        let mut buffer = Vec::with_capacity(LISTING_BYTES);
+        let mut names = rustix::fs::RawDir::new(&self.fd, buffer.spare_capacity_mut());
+        while let Some(entry) = names.next() {
+            let entry = entry.map_err(error)?;
+            self.tell(entry.file_name(), entry.file_type(), each)?;
+        }
+        Ok(())
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn list_from_start(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(error)? {
+            let entry = entry.map_err(error)?;
+            self.tell(entry.file_name(), entry.file_type(), each)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, name: &CStr, file_type: FileType, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        if matches!(name.to_bytes(), b"." | b"..") {
+            return Ok(());
+        }
+        let Ok(text) = name.to_str() else {
+            each(Listed::NotUtf8);
+            return Ok(());
+        };
+        match file_type {
+            // Some file systems don't tell the type with the name.
+            FileType::Unknown => match self.stat(text) {
+                Ok(stat) => each(Listed::Named(text, stat.kind)),
+                Err(error) if error.kind == FsErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            },
+            known => each(Listed::Named(text, kind(known))),
+        }
+        Ok(())
     }
 }
 
@@ -54,38 +110,25 @@ impl Dir for NativeDir {
 
     fn open_dir(&self, name: &str) -> FsResult<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.0, name, flags, Mode::empty()).map(NativeDir).map_err(error)
+        rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map(NativeDir::from).map_err(error)
     }
 
     fn create_dir(&self, name: &str) -> FsResult<()> {
-        rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o777)).map_err(error)
+        rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o777)).map_err(error)
     }
 
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
-        for entry in rustix::fs::Dir::read_from(&self.0).map_err(error)? {
-            let entry = entry.map_err(error)?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let Ok(text) = name.to_str() else {
-                each(Listed::NotUtf8);
-                continue;
-            };
-            match entry.file_type() {
-                FileType::Unknown => match self.stat(text) {
-                    Ok(stat) => each(Listed::Named(text, stat.kind)),
-                    Err(error) if error.kind == FsErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                },
-                known => each(Listed::Named(text, kind(known))),
-            }
+        // Where a listing is belongs to the descriptor: one beside another goes over a descriptor of its own.
+        if self.is_listed.swap(true, Ordering::Acquire) {
+            return self.open_dir(".")?.list(each);
         }
-        Ok(())
+        let listed = self.list_from_start(each);
+        self.is_listed.store(false, Ordering::Release);
+        listed
     }
 
     fn stat(&self, name: &str) -> FsResult<Stat> {
-        let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
         Ok(Stat {
             kind: kind(FileType::from_raw_mode(stat.st_mode)),
             size: u64::try_from(stat.st_size).unwrap_or(0),
@@ -108,19 +151,19 @@ impl Dir for NativeDir {
     }
 
     fn link(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
-        rustix::fs::linkat(&self.0, name, &to.0, new_name, AtFlags::empty()).map_err(error)
+        rustix::fs::linkat(&self.fd, name, &to.fd, new_name, AtFlags::empty()).map_err(error)
     }
 
     fn rename(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
-        rustix::fs::renameat(&self.0, name, &to.0, new_name).map_err(error)
+        rustix::fs::renameat(&self.fd, name, &to.fd, new_name).map_err(error)
     }
 
     fn unlink(&self, name: &str) -> FsResult<()> {
-        rustix::fs::unlinkat(&self.0, name, AtFlags::empty()).map_err(error)
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(error)
     }
 
     fn sync(&self) -> FsResult<()> {
-        rustix::fs::fsync(&self.0).map_err(error)
+        rustix::fs::fsync(&self.fd).map_err(error)
     }
 }
 

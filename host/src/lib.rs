@@ -78,6 +78,8 @@ mod engine;
 mod error;
 mod keeper;
 mod lock;
+#[doc(hidden)]
+pub mod measure;
 mod place;
 mod plugin;
 mod process;

@@ -2,6 +2,7 @@
 
 use crate::support::faulty::{Fault, Faults, FaultyDir, Op};
 use consolidation_guest::fs::{Content, Dir, FsErrorKind, Kind, read_file, read_open_file};
+use consolidation_guest::native::NativeDir;
 use std::fs;
 use tempfile::{TempDir, tempdir};
 
@@ -123,4 +124,30 @@ fn what_is_no_file_is_not_opened() {
     }
     assert_eq!(read_file(&dir, "nothing", LIMIT).expect_err("no file").kind, FsErrorKind::NotFound);
     assert!(faults.calls().iter().all(|call| call.op != Op::Open), "{:?}", faults.calls());
+}
+
+#[test]
+fn listing_begins_at_the_start_also_within_another_one_and_after_one_that_was_broken_off() {
+    let place = tempdir().expect("a temporary directory");
+    for number in 0..2_000 {
+        fs::write(place.path().join(format!("a-name-of-some-length-{number}")), "").expect("a file");
+    }
+    let dir = NativeDir::open_path(place.path()).expect("the directory opens");
+    let count = || {
+        let mut names = 0;
+        dir.list(&mut |_| names += 1).expect("listed");
+        names
+    };
+    let mut outer = 0;
+    dir.list(&mut |_| {
+        if outer % 700 == 0 {
+            assert_eq!(count(), 2_000, "within the listing, after {outer} names");
+        }
+        outer += 1;
+    })
+    .expect("listed");
+    assert_eq!((outer, count()), (2_000, 2_000));
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dir.list(&mut |_| panic!())));
+    assert!(broken.is_err());
+    assert_eq!((count(), count()), (2_000, 2_000));
 }

@@ -1,5 +1,6 @@
 //! The rules, natively: no component, no sandbox, no processes but those of a test's own world.
 
+mod calls;
 mod coexist;
 #[cfg(unix)]
 mod doctor;
