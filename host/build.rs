@@ -1,5 +1,5 @@
 //! Compiles the component ahead of time, so that a process that embeds the host starts in a
-//! millisecond. Invariant: the image is made by the wasmtime version and the `Config` that the
+//! millisecond. Invariant: each image is made by the wasmtime version and the `Config` that the
 //! library loads it with; what does not match is refused at load time and compiled anew.
 
 #![allow(
@@ -10,6 +10,7 @@
 #[path = "src/engine/config.rs"]
 mod config;
 
+use config::AddressSpace;
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
@@ -40,22 +41,24 @@ fn main() {
             component.display()
         ))
     });
-    let image = compile(&bytes).unwrap_or_else(|error| {
-        fail(&format!(
-            "cannot compile the component {}: {error:#}. `guest/build.sh` builds it anew",
-            component.display()
-        ))
-    });
     let out = PathBuf::from(variable("OUT_DIR"));
     write(&out.join("consolidation.wasm"), &bytes);
-    write(&out.join("consolidation.cwasm"), &image);
+    for (space, name) in [(AddressSpace::Ample, "ample.cwasm"), (AddressSpace::Limited, "limited.cwasm")] {
+        let image = compile(&bytes, space).unwrap_or_else(|error| {
+            fail(&format!(
+                "cannot compile the component {}: {error:#}. `guest/build.sh` builds it anew",
+                component.display()
+            ))
+        });
+        write(&out.join(name), &image);
+    }
 }
 
 /// The machine code for the package's target, or nothing if this build of wasmtime can't generate
 /// it: the library then compiles at run time.
-fn compile(bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
+fn compile(bytes: &[u8], space: AddressSpace) -> wasmtime::Result<Vec<u8>> {
     let target = variable("TARGET");
-    let mut config = config::config();
+    let mut config = config::config(space);
     // Named, the target stands for its baseline CPU: the image also runs on machines that are older
     // than the one that builds it.
     if let Err(error) = config.target(&target) {
@@ -63,6 +66,13 @@ fn compile(bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
             return Err(error);
         }
         return Ok(Vec::new());
+    }
+    // Nobody debugs the image: a backtrace names the functions and not the places in them. Without the
+    // tables for that, and those for unwinding by native debuggers, it is a sixth smaller, and loading
+    // need not register them with the system's unwinder. Windows does not run code without the latter.
+    config.generate_address_map(false);
+    if variable("CARGO_CFG_TARGET_OS") != "windows" {
+        config.native_unwind_info(false);
     }
     wasmtime::Engine::new(&config)?.precompile_component(bytes)
 }

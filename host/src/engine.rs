@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::sandbox::{self, Instance, State};
 use crate::sys;
 use crate::workspace::Workspace;
+use config::AddressSpace;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -20,8 +21,13 @@ use wasmtime::component::Component;
 
 /// The shipped component.
 static COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/consolidation.wasm"));
-/// The same, compiled by the build script; empty if it could not compile for this target.
-static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/consolidation.cwasm"));
+/// The same, compiled by the build script for each [`AddressSpace`]; empty if it could not compile for
+/// this target.
+static AMPLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ample.cwasm"));
+static LIMITED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/limited.cwasm"));
+
+/// Where a memory is reserved less than this, its bounds are checked in code.
+const ALL_OF_A_MEMORY: u64 = 4 << 30;
 
 const DEFAULT_MEMORY_LIMIT: usize = 256 << 20;
 const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -180,7 +186,7 @@ impl RuntimeBuilder {
         let foreign = self.engine.is_some();
         let engine = match self.engine {
             Some(engine) => engine,
-            None => Engine::new(&config::config())
+            None => Engine::new(&config::config(address_space()))
                 .map_err(|error| Error::engine("make the wasmtime engine", error))?,
         };
         let component = match self.component {
@@ -217,9 +223,22 @@ impl fmt::Debug for RuntimeBuilder {
     }
 }
 
+/// That of this process. A limit of any size counts: a limit that has room for some memories of 4 GiB has
+/// not for those of many workspaces.
+fn address_space() -> AddressSpace {
+    match sys::address_space_is_limited() {
+        true => AddressSpace::Limited,
+        false => AddressSpace::Ample,
+    }
+}
+
 fn built_in(engine: &Engine) -> wasmtime::Result<Component> {
-    if !IMAGE.is_empty() {
-        match sys::image::load(engine, IMAGE) {
+    let image = match engine.get_memory_reservation() < ALL_OF_A_MEMORY {
+        true => LIMITED,
+        false => AMPLE,
+    };
+    if !image.is_empty() {
+        match sys::image::load(engine, image) {
             Ok(component) => return Ok(component),
             // An embedder's engine has other settings than the build script's.
             Err(error) => tracing::debug!(

@@ -1,6 +1,7 @@
 //! The command line, with real processes: what it prints, how it exits, and what is on the disk
 //! afterwards, also when processes race, are killed or find a workspace that somebody tampered with.
 
+mod address_space;
 mod calls;
 mod crash;
 mod disk;

@@ -114,6 +114,14 @@ pub(crate) fn is_read_only(path: &Path) -> bool {
     };
 }
 
+/// Is there a limit to the address space of this process (`ulimit -v`)?
+pub(crate) fn address_space_is_limited() -> bool {
+    #[cfg(unix)]
+    return unix::address_space_is_limited();
+    #[cfg(not(unix))]
+    false
+}
+
 /// Opens a file for reading, unless its name is a symbolic link. Does not wait for the writer of a pipe.
 pub(crate) fn open_no_follow(path: &Path) -> io::Result<File> {
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! What every Unix has: `kill` with signal 0, and `statvfs`.
+//! What every Unix has: `kill` with signal 0, `statvfs` and limits.
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -39,6 +39,10 @@ fn is_alive(answer: Result<(), Errno>) -> bool {
 
 pub(super) fn is_read_only(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|about| about.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+pub(super) fn address_space_is_limited() -> bool {
+    rustix::process::getrlimit(rustix::process::Resource::As).current.is_some()
 }
 
 pub(super) fn open_no_follow(path: &Path) -> io::Result<File> {
