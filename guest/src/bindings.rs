@@ -1,5 +1,5 @@
-//! The bindings that wit-bindgen makes of `wit/`. Nothing is written by hand here, and the only unsafe
-//! code of this crate is what the macros expand to.
+//! The bindings that wit-bindgen makes of `wit/`. Nothing is written by hand here: the unsafe code is
+//! what the macros expand to, and the only other is in `runtime`.
 #![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
 
 wit_bindgen::generate!({ path: "../wit", world: "consolidation" });

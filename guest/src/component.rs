@@ -10,16 +10,19 @@ use crate::layout::{EntryId, LOCK_PATH, RunId, Token, runs_path};
 use crate::lock::{AcquireOptions, Held, Holder, ReleaseReport, Status, Takeover};
 use crate::memory::draft::Draft;
 use crate::memory::{self, Origin, Record, RecordListing, Status as RecordStatus, Update, UpdateLimits};
+use crate::order;
 use crate::outcome::{ChangedRecord, Ending};
+use crate::prelude::*;
 use crate::quarantine::{Attempt, Quarantined};
 use crate::record::LockRecord;
 use crate::runs::{Past, Recovered};
+use crate::runtime::Single;
 use crate::staging::{Entry, Limits, Snapshot, UnusableFile};
 use crate::system::{Scope, System};
 use crate::wasi::{WasiDir, WasiSystem};
 use crate::workspace::Workspace;
-use std::cell::RefCell;
-use std::rc::Rc;
+use alloc::rc::Rc;
+use core::cell::RefCell;
 
 use crate::bindings::exports::insomnia::consolidation::{
     doctor as wit_doctor, lock as wit_lock, memory as wit_memory, quarantine as wit_quarantine,
@@ -32,19 +35,16 @@ pub(crate) struct Component;
 
 type Shared = Rc<Workspace<WasiDir, WasiSystem>>;
 
-thread_local! {
-    /// The workspace, opened by the first call.
-    static WORKSPACE: RefCell<Option<Shared>> = const { RefCell::new(None) };
-}
+/// The workspace, opened by the first call.
+static WORKSPACE: Single<RefCell<Option<Shared>>> = Single::new(RefCell::new(None));
 
 fn workspace() -> Result<Shared, wit::Error> {
-    WORKSPACE.with_borrow_mut(|workspace| {
-        if let Some(workspace) = workspace {
-            return Ok(workspace.clone());
-        }
-        let root = WasiDir::root().map_err(|error| Error::io("open the workspace root", ".", &error))?;
-        Ok(workspace.insert(Rc::new(Workspace::new(root, WasiSystem))).clone())
-    })
+    let mut workspace = WORKSPACE.borrow_mut();
+    if let Some(workspace) = &*workspace {
+        return Ok(workspace.clone());
+    }
+    let root = WasiDir::root().map_err(|error| Error::io("open the workspace root", ".", &error))?;
+    Ok(workspace.insert(Rc::new(Workspace::new(root, WasiSystem))).clone())
 }
 
 /// A snapshot and where it has been read to.
@@ -307,7 +307,7 @@ impl wit_runs::Guest for Component {
             wit_runs::ChangedRecord { kind, slug, created, removed }
         };
         let mut changes: Vec<_> = past_run(&id)?.outcome.changes.into_iter().map(convert).collect();
-        changes.sort_by(|one, other| (&one.kind, &one.slug).cmp(&(&other.kind, &other.slug)));
+        order::sort_by(&mut changes, |one, other| (&one.kind, &one.slug).cmp(&(&other.kind, &other.slug)));
         Ok(changes)
     }
 }
@@ -654,6 +654,7 @@ impl From<&LockRecord> for wit_lock::LockRecord {
 
 impl From<Error> for wit::Error {
     #[cold]
+    #[inline(never)]
     fn from(error: Error) -> Self {
         let error = error.into_failure();
         wit::Error {

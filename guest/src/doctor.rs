@@ -10,6 +10,8 @@ use crate::layout::{
     unfinished_path,
 };
 use crate::lock::{AcquireOptions, Status};
+use crate::order;
+use crate::prelude::*;
 use crate::quarantine::{Disorder, attempts_disorder, quarantine_disorder};
 use crate::runs::{Old, unreadable_outcomes};
 use crate::staging::old_temporaries;
@@ -131,7 +133,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         self.examine_runs(held, &mut findings)?;
         self.examine_memory(&mut findings)?;
         let Findings(mut findings) = findings;
-        findings.sort_unstable();
+        order::sort(&mut findings);
         Ok(findings)
     }
 
@@ -196,7 +198,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 Ok(None) => continue,
                 Ok(Some((_, disorder))) => disorder,
                 Err(error) if error.code == ErrorCode::WrongFileType => {
-                    findings.add(FindingKind::Foreign, place, error.into_message());
+                    findings.add(FindingKind::Foreign, place, error.into_failure().message);
                     continue;
                 }
                 Err(error) => return Err(error),

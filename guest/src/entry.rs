@@ -15,7 +15,9 @@
 
 use crate::json::{Layout, Read, Reader, Text, Writer};
 use crate::layout::EntryId;
-use std::ops::Range;
+use crate::order;
+use crate::prelude::*;
+use core::ops::Range;
 
 /// The largest file that is taken for an entry, and the largest that is written, in bytes.
 pub const MAX_ENTRY_BYTES: u64 = 1024 * 1024;
@@ -201,7 +203,7 @@ fn each_once(json: &mut Reader<'_>, names: Vec<Text<'_>>) -> Read<()> {
         return Ok(());
     }
     let mut names: Vec<_> = names.into_iter().map(Text::decode).collect();
-    names.sort_unstable();
+    order::sort(&mut names);
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(json.wrong_whole(["the member `", &*pair[0], "` stands twice"].concat())),
         None => Ok(()),

@@ -3,8 +3,9 @@
 
 use crate::fs::{FsError, FsErrorKind};
 use crate::layout::EntryId;
-use std::fmt;
-use std::ops::{Deref, DerefMut};
+use crate::prelude::*;
+use core::fmt;
+use core::ops::{Deref, DerefMut};
 
 /// The kinds of failure; the same as `error-code` in the WIT package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +49,11 @@ pub struct Owner {
     pub started_at: String,
 }
 
-/// Why an operation failed. It is as large as a pointer: every operation returns one or none, and few fail.
+/// Why an operation failed. Its [`Failure`] is kept apart, so that a result is no larger for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(Box<Failure>);
 
-/// The particulars of an [`Error`].
+/// What there is to know of an [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// For programs.
@@ -79,22 +80,13 @@ impl Owner {
 impl Error {
     /// An error without particulars.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Error::with(code, message.into())
+        Error::with_message(code, message.into())
     }
 
     #[cold]
-    fn with(code: ErrorCode, message: String) -> Self {
+    #[inline(never)]
+    fn with_message(code: ErrorCode, message: String) -> Self {
         Error(Box::new(Failure { code, message, path: None, owner: None, index: None, staged: Vec::new() }))
-    }
-
-    /// What it says.
-    pub fn into_message(self) -> String {
-        self.0.message
-    }
-
-    /// Its particulars, to take them apart.
-    pub fn into_failure(self) -> Failure {
-        *self.0
     }
 
     /// With the file concerned.
@@ -104,9 +96,14 @@ impl Error {
     }
 
     /// With the index of the item at fault.
-    pub fn of_item(mut self, index: usize) -> Self {
+    pub fn at_index(mut self, index: usize) -> Self {
         self.index = Some(index as u64);
         self
+    }
+
+    /// What there is to know of it.
+    pub fn into_failure(self) -> Failure {
+        *self.0
     }
 
     /// With the owner on disk.
@@ -117,7 +114,12 @@ impl Error {
 
     /// A failed file operation: what was being done, to which path, and what helps.
     pub fn io(doing: &str, path: impl Into<String>, error: &FsError) -> Self {
-        let path = path.into();
+        Error::io_at(doing, path.into(), error)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn io_at(doing: &str, path: String, error: &FsError) -> Self {
         let (code, remedy) = match error.kind {
             FsErrorKind::NotFound => (ErrorCode::NotFound, ""),
             FsErrorKind::WrongType => {
@@ -155,7 +157,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl core::error::Error for Error {}
 
 /// The result of an operation.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = core::result::Result<T, Error>;

@@ -5,7 +5,8 @@
 //! one path component, and no call follows a symbolic link in it. Nothing here knows what the names
 //! mean.
 
-use std::fmt;
+use crate::prelude::*;
+use core::fmt;
 
 pub use crate::time::Time;
 
@@ -119,7 +120,7 @@ impl fmt::Display for FsError {
     }
 }
 
-impl std::error::Error for FsError {}
+impl core::error::Error for FsError {}
 
 /// The result of one call.
 pub type FsResult<T> = Result<T, FsError>;

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::fs::{Dir, FsErrorKind};
 use crate::layout::{EntryId, staging_path};
 use crate::outcome::Ending;
+use crate::prelude::*;
 use crate::system::System;
 use crate::time::parse_rfc3339;
 use crate::workspace::Workspace;

@@ -32,10 +32,12 @@ use crate::layout::{
 };
 use crate::memory::format::MAX_RECORD_BYTES;
 use crate::memory::{Change, escaped_len, read_record};
+use crate::order;
 use crate::outcome::ChangedRecord;
+use crate::prelude::*;
 use crate::runs::{OLD_TEMPORARY_MS, Runs, is_old};
 use crate::workspace::{open_existing, open_or_create};
-use std::sync::atomic::Ordering;
+use core::sync::atomic::Ordering;
 
 /// The largest file of old contents that is read, in bytes: twice what a draft may hold.
 const MAX_BEFORE_BYTES: u64 = 128 * 1024 * 1024;
@@ -619,7 +621,7 @@ fn find<'a>(records: Option<&'a [BeforeRecord]>, index: u32, name: &RecordName) 
 /// Each kind once.
 fn kinds<'a>(kinds: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut kinds: Vec<&str> = kinds.collect();
-    kinds.sort_unstable();
+    order::sort(&mut kinds);
     kinds.dedup();
     kinds
 }

@@ -9,8 +9,9 @@
 //! none tells positions, checks strings and hands them on as they stand; the nearest, hifijson, checks them
 //! only when it decodes them, byte by byte.
 
-use std::borrow::Cow;
-use std::ops::Range;
+use crate::prelude::*;
+use alloc::borrow::Cow;
+use core::ops::Range;
 
 /// How many objects and lists may stand in each other. Laid out, a small text of brackets alone would take
 /// gigabytes, and many readers recurse: serde_json takes 127 levels unless told otherwise.
@@ -252,7 +253,7 @@ impl<'a> Reader<'a> {
     /// Is there something more in this object or list?
     fn more(&mut self, close: u8, expected: &str) -> Read<bool> {
         let next = self.peek();
-        let first = std::mem::take(&mut self.first);
+        let first = core::mem::take(&mut self.first);
         if next == close {
             self.at += 1;
             self.depth -= 1;
@@ -697,7 +698,7 @@ impl Writer {
     /// A member as another one has written it.
     pub fn member_of(&mut self, other: &Self, range: Range<usize>) {
         let member = &other.out[range];
-        if !std::mem::take(&mut self.first) {
+        if !core::mem::take(&mut self.first) {
             self.out.push(b',');
         }
         self.out.extend_from_slice(member.strip_prefix(b",").unwrap_or(member));
@@ -719,7 +720,7 @@ impl Writer {
     /// Ends an object, `}`, or a list, `]`.
     pub fn end(&mut self, close: u8) {
         self.level -= 1;
-        if !std::mem::take(&mut self.first) {
+        if !core::mem::take(&mut self.first) {
             self.new_line();
         }
         self.out.push(close);
@@ -727,7 +728,7 @@ impl Writer {
 
     /// Begins an item.
     pub fn item(&mut self) {
-        if !std::mem::take(&mut self.first) {
+        if !core::mem::take(&mut self.first) {
             self.out.push(b',');
         }
         self.new_line();

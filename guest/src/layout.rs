@@ -3,8 +3,9 @@
 //! becomes part of a path unchecked.
 
 use crate::digest::fnv1a;
+use crate::prelude::*;
 use crate::system::{Identity, Scope};
-use std::fmt;
+use core::fmt;
 
 /// The staging directory, in the root.
 pub const STAGING: &str = "_staging";

@@ -10,6 +10,7 @@
 //! | file names, ids, tokens | [`layout`] |
 //! | format of a staging entry | [`entry`], over [`json`] |
 //! | format of the lock record | [`record`] |
+//! | sorting | [`order`] |
 //! | order of writes on disk | [`durable`] |
 //! | dead, alive or unknown | [`liveness`] |
 //! | the staging directory | [`staging`] |
@@ -27,7 +28,12 @@
 //! Not guaranteed: exclusion against programs that write the lock file without following the protocol,
 //! and anything at all on a file system that reorders or loses metadata operations while it is up.
 
+#![no_std]
 #![cfg_attr(not(target_family = "wasm"), forbid(unsafe_code))]
+
+extern crate alloc;
+#[cfg(not(target_family = "wasm"))]
+extern crate std;
 
 mod digest;
 pub mod doctor;
@@ -42,7 +48,9 @@ pub mod layout;
 pub mod liveness;
 pub mod lock;
 pub mod memory;
+pub mod order;
 pub mod outcome;
+mod prelude;
 pub mod quarantine;
 pub mod record;
 pub mod runs;
@@ -58,5 +66,7 @@ pub mod native;
 mod bindings;
 #[cfg(target_family = "wasm")]
 mod component;
+#[cfg(target_family = "wasm")]
+mod runtime;
 #[cfg(target_family = "wasm")]
 mod wasi;

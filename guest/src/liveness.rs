@@ -13,6 +13,7 @@
 
 use crate::fs::Time;
 use crate::layout::{FlagName, NameParts, UNKNOWN_PART, name_part};
+use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::system::{Evidence, Identity, ProcessState, System};
 

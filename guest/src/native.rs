@@ -2,6 +2,7 @@
 //! that a comparison of the two measures the sandbox and nothing else.
 
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
+use crate::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;

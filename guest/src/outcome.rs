@@ -5,6 +5,7 @@ use crate::error::Owner;
 use crate::fs::Time;
 use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{EntryId, RunId};
+use crate::prelude::*;
 use crate::record::IdList;
 use crate::time::to_rfc3339;
 

@@ -34,6 +34,8 @@ use crate::layout::{
     staging_path,
 };
 use crate::lock::Held;
+use crate::order;
+use crate::prelude::*;
 use crate::staging::is_old_temporary;
 use crate::system::System;
 use crate::time::to_rfc3339;
@@ -274,7 +276,7 @@ impl<D: Dir, S: System> Held<D, S> {
                 continue;
             }
             let attempt = self.record_failure(&attempts, &mut quarantine, *id, reason, max_attempts);
-            recorded.extend(attempt.map_err(|error| error.of_item(index))?);
+            recorded.extend(attempt.map_err(|error| error.at_index(index))?);
         }
         Ok(recorded)
     }
@@ -354,9 +356,10 @@ impl<D: Dir, S: System> Held<D, S> {
             synchronise(quarantine, QUARANTINE_PATH)
                 .and_then(|()| synchronise(&self.staging, STAGING))
                 .map_err(|mut error| {
-                    error.message.push_str("; the entry ");
-                    error.message.push_str(&path);
-                    error.message.push_str(" is in the quarantine, but that may not survive a power failure");
+                    error.message = format!(
+                        "{}; the entry {path} is in the quarantine, but that may not survive a power failure",
+                        error.message
+                    );
                     error
                 })?;
         }
@@ -379,7 +382,7 @@ impl<D: Dir, S: System> Held<D, S> {
         name: &str,
         note: &[u8],
         durability: Durability,
-    ) -> std::result::Result<(), FsError> {
+    ) -> core::result::Result<(), FsError> {
         replace(dir, &fleeting_id(&self.system).temporary_name(), name, note, durability)
     }
 }
@@ -476,7 +479,7 @@ fn retry<D: Dir>(staging: &D, quarantine: &D, id: EntryId) -> Result<()> {
 fn each(ids: &[EntryId], mut act: impl FnMut(EntryId) -> Result<()>) -> (&[EntryId], Result<()>) {
     for (index, id) in ids.iter().enumerate() {
         if let Err(error) = act(*id) {
-            return (&ids[..index], Err(error.of_item(index)));
+            return (&ids[..index], Err(error.at_index(index)));
         }
     }
     (ids, Ok(()))
@@ -550,7 +553,7 @@ fn list<D: Dir>(dir: &D, path: &str) -> Result<Listing> {
         Listed::NotUtf8 => found.foreign.push("?".into()),
     });
     listed.map_err(|error| Error::io("list", path, &error))?;
-    found.ids.sort_unstable();
+    order::sort_ids(&mut found.ids);
     Ok(found)
 }
 

@@ -6,6 +6,7 @@ use crate::error::Owner;
 use crate::fs::Time;
 use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{EntryId, Token};
+use crate::prelude::*;
 use crate::system::{Identity, Scope};
 use crate::time::{parse_rfc3339, to_rfc3339};
 

@@ -35,12 +35,14 @@ use crate::layout::{
     EntryId, NewContent, Progress, RUNS, RunId, UNFINISHED, UNFINISHED_PATH, runs_path, unfinished_path,
 };
 use crate::memory::Change;
+use crate::order;
 use crate::outcome::{EndedBy, Ending, MAX_OUTCOME_BYTES, Outcome};
+use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::system::System;
 use crate::workspace::{Workspace, open_existing, open_or_create};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// How long the outcome of a run is kept, in milliseconds: 30 days.
 const KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
@@ -168,7 +170,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             match self.past_run(run) {
                 Ok(found) => past.extend(found),
                 Err(error) if error.code == ErrorCode::Unusable => {
-                    unreadable.push((run, error.into_message()));
+                    unreadable.push((run, error.into_failure().message));
                 }
                 Err(error) => return Err(error),
             }
@@ -184,8 +186,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
             let committed = |&(_, progress): &(RunId, Progress)| progress == Progress::Committed;
             known.extend(list_unfinished(&unfinished)?.into_iter().filter(committed).map(|(run, _)| run));
         }
-        known.sort_unstable_by(|one, other| other.cmp(one));
+        order::sort_ids(&mut known);
         known.dedup();
+        known.reverse();
         Ok(known)
     }
 
@@ -320,7 +323,7 @@ impl<D: Dir> Runs<D> {
                 ids.extend(outcome.entry_ids);
             }
         }
-        ids.sort_unstable();
+        order::sort_ids(&mut ids);
         Ok(ids)
     }
 
@@ -512,7 +515,7 @@ impl<D: Dir> Runs<D> {
         let mut note = match self.apply(run, &outcome.changes, durability) {
             Ok(note) => note,
             Err(error) => {
-                let note = Some(error.into_message());
+                let note = Some(error.into_failure().message);
                 let unfinished = Recovered::new(run, owner, outcome.outcome);
                 return Ok(Some(Recovered { unapplied: true, note, ..unfinished }));
             }
@@ -551,7 +554,7 @@ impl<D: Dir> Runs<D> {
             .filter(|id| is_old(&self.dir, &id.temporary_name(), id.millis(), OLD_TEMPORARY_MS, now))
             .map(EntryId::temporary_name)
             .collect();
-        ended.sort_unstable();
+        order::sort_ids(&mut ended);
         let before = self.old_contents(&ended, now)?;
         let beyond = ended.len().saturating_sub(KEEP);
         for (position, run) in ended.into_iter().enumerate() {
@@ -622,9 +625,9 @@ fn list_all_unfinished<D: Dir>(unfinished: &D) -> Result<Unfinished> {
             found.aside.extend(NewContent::parse_aside(name));
         }
     })?;
-    found.runs.sort_unstable();
-    found.contents.sort_unstable();
-    found.aside.sort_unstable();
+    order::sort(&mut found.runs);
+    order::sort(&mut found.contents);
+    order::sort(&mut found.aside);
     Ok(found)
 }
 

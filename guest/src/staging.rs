@@ -10,6 +10,8 @@ use crate::entry::{self, MAX_ENTRY_BYTES, Source};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time, read_file};
 use crate::layout::{EntryId, STAGING, staging_path};
+use crate::order;
+use crate::prelude::*;
 use crate::quarantine;
 use crate::system::System;
 use crate::workspace::Workspace;
@@ -159,7 +161,7 @@ impl Oldest {
     }
 
     fn sort(&mut self) {
-        self.ids.sort_unstable();
+        order::sort_ids(&mut self.ids);
         if self.ids.len() > self.keep {
             self.ids.truncate(self.keep);
             self.last = self.ids.last().copied();
@@ -188,7 +190,7 @@ impl Named {
     }
 
     fn sort(&mut self) {
-        self.files.sort_unstable();
+        order::sort(&mut self.files);
         self.files.truncate(MAX_NAMED_UNUSABLE);
     }
 
@@ -245,7 +247,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             if let Err(error) = create_whole(&staging, &temporary, content.as_bytes(), durability) {
                 remove_temporaries(&staging, &ids[..index]);
                 let mut error = Error::io("write", staging_path(&temporary), &error);
-                error = error.of_item(index);
+                error = error.at_index(index);
                 return Err(error);
             }
         }
@@ -255,7 +257,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             if let Err(error) = staging.rename(&id.temporary_name(), &staging, &id.file_name()) {
                 remove_temporaries(&staging, &ids[index..]);
                 let mut error = Error::io("name the entry", staging_path(&id.file_name()), &error);
-                error = error.of_item(index);
+                error = error.at_index(index);
                 error.staged = ids[..index].to_vec();
                 if durability == Durability::Full && index > 0 {
                     // What is reported as staged must be there after a power failure too.
@@ -434,7 +436,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             temporaries: Vec::new(),
         };
         let Some(staging) = &snapshot.staging else { return Ok(snapshot) };
-        snapshot.skip.sort_unstable();
+        order::sort_ids(&mut snapshot.skip);
         let (skip, unusable, temporaries) =
             (&snapshot.skip, &mut snapshot.unusable, &mut snapshot.temporaries);
         let mut oldest = Oldest::new(held(limits, least));
@@ -445,13 +447,13 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Found::Temporary(id) => temporaries.push(id),
         })?;
         oldest.sort();
-        snapshot.unusable.sort_unstable();
+        order::sort(&mut snapshot.unusable);
         // What a committed run has consumed is no entry any more, whether it is deleted yet or not. The files
         // first: what is committed between the two is left out, and not handed out once more.
         let consumed = self.consumed()?;
         if !consumed.is_empty() {
             snapshot.skip.extend(consumed);
-            snapshot.skip.sort_unstable();
+            order::sort_ids(&mut snapshot.skip);
             oldest.ids.retain(|id| !is_among(&snapshot.skip, *id));
         }
         snapshot.newest = oldest.newest;
@@ -591,7 +593,7 @@ impl<D: Dir> Snapshot<D> {
             return;
         }
         let mut kept = ids.to_vec();
-        kept.sort_unstable();
+        order::sort_ids(&mut kept);
         // Those that stay move up to the ones that are to be read.
         let mut free = self.read;
         for position in (self.start..self.read).rev() {
@@ -711,7 +713,7 @@ fn files_of<T: AsRef<str>>(payloads: &[T], default_source: Option<&Source>) -> R
     let file = |(index, payload): (usize, &T)| {
         entry::to_file(payload.as_ref(), default_source).map_err(|reason| {
             let mut error = Error::new(ErrorCode::InvalidInput, format!("not a usable payload: {reason}"));
-            error = error.of_item(index);
+            error = error.at_index(index);
             error
         })
     };
@@ -773,7 +775,7 @@ enum Problem {
 
 /// Reads and checks an entry. A file that can't be read is unusable and nothing worse: one bad sector
 /// or one wrong mode must not stand in the way of all others.
-fn read<D: Dir>(staging: &D, id: EntryId) -> std::result::Result<Entry, Problem> {
+fn read<D: Dir>(staging: &D, id: EntryId) -> core::result::Result<Entry, Problem> {
     let problem = |error: FsError| match error.kind {
         FsErrorKind::NotFound => Problem::Gone,
         _ => Problem::Unusable(format!("it can't be read: {error}")),

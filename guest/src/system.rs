@@ -2,6 +2,7 @@
 //! clock, randomness, processes and sleep all come through here, so that a simulator owns them.
 
 use crate::fs::Time;
+use crate::prelude::*;
 
 /// Where a process id has a meaning. An empty part never equals another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Points in time, and how RFC 3339 writes them. Invariant: a text that is taken for a time is one by
 //! RFC 3339, section 5.6, and a time is written so that everybody reads it.
 
+use crate::prelude::*;
 /// A point in time, in nanoseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time {
@@ -108,7 +109,7 @@ pub fn parse_rfc3339(text: &str) -> Option<Time> {
         if digits == 0 {
             return None;
         }
-        let kept = text[end + 1..].iter().copied().take(digits).chain(std::iter::repeat(b'0')).take(9);
+        let kept = text[end + 1..].iter().copied().take(digits).chain(core::iter::repeat(b'0')).take(9);
         nanoseconds = kept.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
         end += 1 + digits;
     }

@@ -7,6 +7,7 @@
 
 use crate::bindings::insomnia::consolidation::{files, process};
 use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
+use crate::prelude::*;
 use crate::system::{Evidence, Identity, ProcessState, Scope, System};
 use wasip2::clocks::{monotonic_clock, wall_clock};
 use wasip2::filesystem::preopens;

@@ -3,10 +3,11 @@
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, FsErrorKind};
 use crate::layout::{EntryId, STAGING};
+use crate::prelude::*;
 use crate::system::System;
-use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use alloc::sync::Arc;
+use core::cell::Cell;
+use core::sync::atomic::AtomicBool;
 
 /// A workspace. The operations are in [`crate::staging`] and [`crate::lock`].
 #[derive(Debug)]

@@ -43,7 +43,8 @@ mod unix {
 
     pub(super) fn main() -> io::Result<()> {
         let Arguments { root, command: Command::Status } = Arguments::parse();
-        let failed = |error: consolidation_guest::error::Error| io::Error::other(error.into_message());
+        let failed =
+            |error: consolidation_guest::error::Error| io::Error::other(error.into_failure().message);
         let root = NativeDir::open_path(root).map_err(|error| io::Error::other(error.to_string()))?;
         let workspace = Workspace::new(root, ThisProcess::new());
         let summary = workspace.summarize().map_err(failed)?;

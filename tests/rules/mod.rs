@@ -16,6 +16,7 @@ mod liveness;
 mod lock;
 mod lock_faults;
 mod memory;
+mod order;
 mod outcome;
 #[cfg(unix)]
 mod quarantine;

@@ -14,6 +14,7 @@ use super::{Takeover, unlink_lock};
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, FsErrorKind, Kind, Time};
 use crate::layout::{ASIDE, ASIDE_PATH, LOCK, LOCK_PATH, Token};
+use crate::prelude::*;
 
 /// For how long a lock that was just taken is left alone before it counts as held, in milliseconds.
 pub(super) const SETTLE_MS: u32 = 100;

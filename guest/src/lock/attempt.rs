@@ -11,6 +11,8 @@ use crate::error::{Error, ErrorCode, Owner, Result};
 use crate::fs::{Dir, FsError, FsErrorKind, FsResult, Time};
 use crate::layout::{FlagName, LOCK, LOCK_PATH, owners_path};
 use crate::liveness::{Lease, Verdict, judge_flag};
+use crate::order;
+use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::system::{Identity, System};
 
@@ -72,7 +74,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         let mut links = true;
         let mut look_aside = true;
         for _ in 0..MAX_TAKES {
-            if std::mem::take(&mut look_aside) {
+            if core::mem::take(&mut look_aside) {
                 let look = || self.look_at(Place::Aside);
                 let waited = |content: &[u8], modified| self.stays(Place::Aside, content, modified);
                 if let Some(removed) = settle(self.staging, look, waited)? {
@@ -252,7 +254,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
                 let _ = self.owners.unlink(&copy.publish_name());
             }
         }
-        live.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        order::sort_by(&mut live, |(one, _), (other, _)| one.cmp(other));
         Ok(live)
     }
 

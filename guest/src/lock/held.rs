@@ -15,6 +15,7 @@ use crate::layout::{
 };
 use crate::memory::Change;
 use crate::outcome::{Ending, Outcome};
+use crate::prelude::*;
 use crate::quarantine;
 use crate::record::LockRecord;
 use crate::runs::{Committed, Deleted, Recovered, delete_entries};
@@ -47,8 +48,8 @@ impl<D: Dir, S: System> Held<D, S> {
     /// A run begins when its entries are named. `temporary` is fresh, so it names the run too.
     fn record_named(&mut self, ids: &[EntryId], temporary: EntryId) -> Result<()> {
         let run = if ids.is_empty() { None } else { self.run.or(Some(temporary)) };
-        let earlier = std::mem::replace(&mut self.record.consumed_ids, ids.to_vec().into());
-        let earlier_run = std::mem::replace(&mut self.record.run_id, run.map(|run| run.to_string()));
+        let earlier = core::mem::replace(&mut self.record.consumed_ids, ids.to_vec().into());
+        let earlier_run = core::mem::replace(&mut self.record.run_id, run.map(|run| run.to_string()));
         let rewritten = self.rewrite(temporary);
         if rewritten.is_err() {
             (self.record.consumed_ids, self.record.run_id) = (earlier, earlier_run);
@@ -132,8 +133,8 @@ impl<D: Dir, S: System> Held<D, S> {
         start: Option<String>,
         temporary: EntryId,
     ) -> Result<()> {
-        let group = std::mem::replace(&mut self.record.command_group, group);
-        let start = std::mem::replace(&mut self.record.command_start, start);
+        let group = core::mem::replace(&mut self.record.command_group, group);
+        let start = core::mem::replace(&mut self.record.command_start, start);
         let rewritten = self.rewrite(temporary);
         if rewritten.is_err() {
             (self.record.command_group, self.record.command_start) = (group, start);
@@ -254,7 +255,7 @@ impl<D: Dir, S: System> Held<D, S> {
             (self.consumed, self.cleaned) = (Vec::new(), 0);
             self.end_run()?;
         }
-        let Deleted { removed, missing, failed } = std::mem::take(&mut self.unreported);
+        let Deleted { removed, missing, failed } = core::mem::take(&mut self.unreported);
         let left = (self.consumed.len() - self.cleaned) as u64;
         Ok(ReleaseReport { removed, missing, failed, left, lost: false, note: self.kept.take() })
     }
@@ -290,7 +291,7 @@ impl<D: Dir, S: System> Held<D, S> {
         let mut outcome = Outcome::new(run, ending, self.record.owner(), self.system.now(), ids);
         outcome.undoes = self.undoes.map(|undone| undone.to_string());
         outcome.changes = changed_records(&self.changes);
-        let again = std::mem::replace(&mut self.tried, true);
+        let again = core::mem::replace(&mut self.tried, true);
         let changes = &self.changes;
         match self.runs.commit(run, &outcome, changes, self.durability, again, || self.still_ours())? {
             Committed::Done => {
@@ -346,7 +347,7 @@ impl<D: Dir, S: System> Held<D, S> {
 
     /// Removes notes of entries that are gone, and old outcomes, if runs have ended since that was done.
     fn sweep_notes(&mut self) {
-        if std::mem::take(&mut self.unswept) {
+        if core::mem::take(&mut self.unswept) {
             let now = self.system.now();
             quarantine::sweep(&self.staging, now);
             self.runs.remove_old(now);

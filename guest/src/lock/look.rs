@@ -3,9 +3,10 @@
 
 use super::{Holder, UNREADABLE_GRACE_SECONDS};
 use crate::error::{Error, Owner, Result};
-use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Time, read_file};
+use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Stat, Time, read_file};
 use crate::layout::{ASIDE, ASIDE_PATH, LOCK, LOCK_PATH, Token};
 use crate::liveness::{Verdict, judge_record};
+use crate::prelude::*;
 use crate::record::{LockRecord, MAX_RECORD_BYTES, TOKEN_TAIL};
 use crate::system::{Identity, System};
 
@@ -73,11 +74,29 @@ pub(super) fn look<D: Dir, S: System>(
     own: Option<Token>,
     now: Option<Time>,
 ) -> Result<Found> {
-    let stat = match staging.stat(place.name()) {
-        Ok(stat) => stat,
-        Err(error) if error.kind == FsErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Err(Error::io("look at the lock", place.path(), &error)),
-    };
+    match stat(staging, place)? {
+        Some(stat) => look_at(staging, place, stat, me, system, own, now),
+        None => Ok(Found::Nothing),
+    }
+}
+
+fn stat<D: Dir>(staging: &D, place: Place) -> Result<Option<Stat>> {
+    match staging.stat(place.name()) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) if error.kind == FsErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("look at the lock", place.path(), &error)),
+    }
+}
+
+fn look_at<D: Dir, S: System>(
+    staging: &D,
+    place: Place,
+    stat: Stat,
+    me: &Identity,
+    system: &S,
+    own: Option<Token>,
+    now: Option<Time>,
+) -> Result<Found> {
     if stat.kind != Kind::File {
         return Ok(Found::NotAFile(stat.kind, place));
     }
@@ -125,8 +144,8 @@ pub(super) fn look_for_owner<D: Dir, S: System>(
     system: &S,
     now: Option<Time>,
 ) -> Result<Found> {
-    if let Ok(stat) = staging.stat(place.name())
-        && stat.kind == Kind::File
+    let Some(stat) = stat(staging, place)? else { return Ok(Found::Nothing) };
+    if stat.kind == Kind::File
         && (LARGE..=MAX_RECORD_BYTES).contains(&stat.size)
         && let Some((record, count)) = skim(staging, place.name())
     {
@@ -141,7 +160,7 @@ pub(super) fn look_for_owner<D: Dir, S: System>(
             Verdict::Dead(_) => Found::Stale(holder, Vec::new()),
         });
     }
-    look(staging, place, me, system, None, now)
+    look_at(staging, place, stat, me, system, None, now)
 }
 
 /// Reads a record without the ids, which may be a million, and counts them. None if it is not as the

@@ -49,6 +49,7 @@ use crate::layout::{
 use crate::liveness::{Verdict, judge_flag};
 use crate::memory::Change;
 use crate::outcome::{ChangedRecord, EndedBy};
+use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::runs::{Deleted, Recovered, Runs};
 use crate::system::{Identity, System};

@@ -6,6 +6,7 @@ use super::{Holder, UNREADABLE_GRACE_SECONDS};
 use crate::error::{Error, ErrorCode, Owner};
 use crate::fs::Kind;
 use crate::layout::{FlagName, LOCK_PATH, owners_path};
+use crate::prelude::*;
 
 pub(super) fn in_use(how: &str, owner: Owner, hint: &str) -> Error {
     let Owner { pid, pod_name, started_at } = &owner;

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::fs::{Content, Dir, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
 use crate::layout::{FlagName, OWNERS_PATH, PUBLISH_SUFFIX, owners_path};
 use crate::liveness::{DEFAULT_LEASE_SECONDS, Lease, Verdict, judge_flag};
+use crate::prelude::*;
 use crate::record::{LockRecord, MAX_RECORD_BYTES};
 use crate::system::{Identity, System};
 use crate::workspace::Workspace;

@@ -11,6 +11,7 @@ use crate::fs::{Dir, FsErrorKind};
 use crate::layout::{ASIDE, FlagName, LOCK, OWNERS, OWNERS_PATH};
 use crate::liveness::{Lease, Verdict, judge_flag};
 use crate::outcome::{EndedBy, Ending, Outcome};
+use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::system::System;
 use crate::workspace::Workspace;

@@ -10,12 +10,13 @@ use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::Dir;
 use crate::layout::{EntryId, RecordName};
+use crate::prelude::*;
 use crate::system::System;
 use crate::time::to_rfc3339;
 use crate::workspace::Workspace;
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
-use std::ops::Bound;
+use alloc::collections::BTreeSet;
+use alloc::collections::btree_map::{BTreeMap, Entry};
+use core::ops::Bound;
 
 /// How many bytes the texts of a draft may have, those before and those after the changes.
 pub const MAX_DRAFT_BYTES: u64 = 64 * 1024 * 1024;
@@ -98,8 +99,8 @@ impl Draft {
         if self.changes.is_empty() {
             return Ok(listing);
         }
-        let mut records: BTreeMap<RecordName, Record> =
-            listing.records.into_iter().map(|record| (record.name.clone(), record)).collect();
+        let mut records: BTreeMap<RecordName, Record> = BTreeMap::new();
+        records.extend(listing.records.into_iter().map(|record| (record.name.clone(), record)));
         for (name, change) in &self.changes {
             if kind.is_none_or(|kind| kind == name.kind())
                 && let Some(record) = record_of(name, change.after.as_deref())?
@@ -133,7 +134,8 @@ impl Draft {
             error.index = Some(max as u64);
             return Err(error);
         }
-        let by_id = origins.iter().map(|origin| (origin.id, &origin.source)).collect();
+        let mut by_id = BTreeMap::new();
+        by_id.extend(origins.iter().map(|origin| (origin.id, &origin.source)));
         let mut checked = Vec::with_capacity(updates.len());
         for (index, update) in updates.iter().enumerate() {
             let check = Checked::new(update, self.limits.max_update_bytes, origins, &by_id);
@@ -263,7 +265,7 @@ impl Draft {
         self.size = 0;
         self.looked_at = None;
         self.seen.clear();
-        std::mem::take(&mut self.changes).into_values().collect()
+        core::mem::take(&mut self.changes).into_values().collect()
     }
 }
 
@@ -278,7 +280,7 @@ fn refused(what: impl Into<String>) -> Error {
 
 /// Names the update: what comes from a plugin is shown printable and short.
 fn at_fault(index: usize, update: &Update, mut error: Error) -> Error {
-    error = error.of_item(index);
+    error = error.at_index(index);
     error.message = format!(
         "cannot take the update of {}/{}: {}",
         shown(&update.kind),

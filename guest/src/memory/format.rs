@@ -27,8 +27,10 @@
 use super::Record;
 use crate::entry::Source;
 use crate::layout::RecordName;
-use std::fmt::{self, Write as _};
-use std::ops::Range;
+use crate::order;
+use crate::prelude::*;
+use core::fmt::{self, Write as _};
+use core::ops::Range;
 
 /// The largest record file, in bytes.
 pub const MAX_RECORD_BYTES: u64 = 1024 * 1024;
@@ -204,7 +206,9 @@ impl Document<'_> {
             edits.push((self.rest..self.text.len(), body));
         }
         // Stable, and what is put before a block sorts before what replaces the block.
-        edits.sort_by_key(|(span, _)| (span.start, span.end));
+        order::sort_by(&mut edits, |(one, _), (other, _)| {
+            (one.start, one.end).cmp(&(other.start, other.end))
+        });
         let mut out = String::with_capacity(self.text.len() + 512);
         let mut copied = 0;
         for (span, new) in edits {
@@ -723,7 +727,7 @@ impl<'a> Reader<'a> {
                 match breaks {
                     0 => {}
                     1 => text.push(' '),
-                    _ => text.extend(std::iter::repeat_n('\n', breaks - 1)),
+                    _ => text.extend(core::iter::repeat_n('\n', breaks - 1)),
                 }
                 text.push_str(words);
                 ended = comment.is_some();
@@ -781,8 +785,8 @@ impl<'a> Reader<'a> {
             // those before the text.
             match (folded && !text.is_empty(), breaks) {
                 (true, 1) => text.push(' '),
-                (true, 2..) => text.extend(std::iter::repeat_n('\n', breaks - 1)),
-                _ => text.extend(std::iter::repeat_n('\n', breaks)),
+                (true, 2..) => text.extend(core::iter::repeat_n('\n', breaks - 1)),
+                _ => text.extend(core::iter::repeat_n('\n', breaks)),
             }
             text.push_str(line);
             breaks = 0;
@@ -1007,7 +1011,7 @@ fn unquote(value: &str) -> Result<(String, usize), (usize, &'static str)> {
                 while let Some((_, next)) = chars.next_if(|(_, next)| " \t\r\n".contains(*next)) {
                     breaks += usize::from(next == '\n');
                 }
-                text.extend(std::iter::repeat_n('\n', breaks));
+                text.extend(core::iter::repeat_n('\n', breaks));
                 text.push_str(if breaks == 0 { " " } else { "" });
             }
             '\\' if double => {

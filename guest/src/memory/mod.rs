@@ -10,10 +10,12 @@ use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Content, Dir, FsErrorKind, Listed, Time, read_file};
 use crate::layout::{EntryId, MEMORY, RecordName};
+use crate::order;
+use crate::prelude::*;
 use crate::system::System;
 use crate::workspace::{Workspace, open_existing};
+use alloc::collections::BTreeMap;
 use format::MAX_RECORD_BYTES;
-use std::collections::BTreeMap;
 
 /// What a record is worth, as an update says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +220,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 Ok(dir) => dir,
                 Err(error) if error.kind == FsErrorKind::NotFound => continue,
                 Err(error) if error.kind == FsErrorKind::WrongType => {
-                    listing.unreadable.push((path.clone(), Error::io("open", path, &error).into_message()));
+                    listing
+                        .unreadable
+                        .push((path.clone(), Error::io("open", path, &error).into_failure().message));
                     continue;
                 }
                 Err(error) => return Err(Error::io("open the directory", path, &error)),
@@ -233,7 +237,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 });
                 match read {
                     Ok(record) => listing.records.extend(record),
-                    Err(error) => listing.unreadable.push((name.path(), error.into_message())),
+                    Err(error) => listing.unreadable.push((name.path(), error.into_failure().message)),
                 }
             }
         }
@@ -302,6 +306,6 @@ fn listed<T: Ord>(dir: &impl Dir, path: &str, meaning: impl Fn(&str) -> Option<T
         }
     })
     .map_err(|error| Error::io("list", path, &error))?;
-    names.sort_unstable();
+    order::sort(&mut names);
     Ok(names)
 }

@@ -4,6 +4,7 @@
 use super::{Status, Update, shown};
 use crate::error::{Error, ErrorCode, Result};
 use crate::json::{Read, Reader};
+use crate::prelude::*;
 
 /// The JSON Schema (draft 2020-12) of one update.
 pub const SCHEMA: &str = include_str!("update.schema.json");
@@ -26,7 +27,7 @@ pub fn parse_lines(lines: &str) -> Result<Vec<Update>> {
         let update = Reader::new(line.as_bytes()).read(read_update).map_err(|what| {
             let message = format!("cannot read line {} as an update: {what}", index + 1);
             let mut error = Error::new(ErrorCode::InvalidInput, message);
-            error = error.of_item(index);
+            error = error.at_index(index);
             error
         })?;
         updates.push(update);
@@ -73,7 +74,7 @@ fn read_entries(json: &mut Reader<'_>) -> Read<Option<Vec<String>>> {
     Ok(Some(entries))
 }
 
-fn status_of(text: &str) -> std::result::Result<Status, String> {
+fn status_of(text: &str) -> core::result::Result<Status, String> {
     let known = Status::ALL.into_iter().find(|status| status.as_str() == text);
     known.ok_or_else(|| format!("in `status`: `{}` is none; it is active, replaced or retired", shown(text)))
 }

@@ -1,0 +1,105 @@
+//! Sorting. Invariant: what is in order already costs one comparison per item, whatever its type.
+//!
+//! The standard library's sorts are made anew for each type of item, and each takes more room in the
+//! component than many a rule. Here the one that compares is made once, and moves the places of the items;
+//! ids, of which there may be a million, have one of their own.
+
+use crate::layout::EntryId;
+use crate::prelude::*;
+use core::cmp::Ordering;
+
+/// How many ids are put in order one by one before runs of them are merged.
+const RUN: usize = 16;
+
+/// Sorts; equal items stay in their order.
+pub fn sort<T: Ord>(items: &mut [T]) {
+    sort_by(items, T::cmp);
+}
+
+/// Sorts by a comparison; equal items stay in their order.
+pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
+    let mut places = places(items.len(), &|one, other| compare(&items[one], &items[other]).is_gt());
+    for start in 0..places.len() {
+        // The items go round to their places; each is at its own then.
+        let mut at = start;
+        loop {
+            let from = core::mem::replace(&mut places[at], at);
+            if from == start {
+                break;
+            }
+            items.swap(at, from);
+            at = from;
+        }
+    }
+}
+
+/// For each place the item that belongs there; none if all are there.
+fn places(len: usize, is_after: &dyn Fn(usize, usize) -> bool) -> Vec<usize> {
+    if !(1..len).any(|at| is_after(at - 1, at)) {
+        return Vec::new();
+    }
+    let mut places: Vec<usize> = (0..len).collect();
+    let mut merged = places.clone();
+    let mut width = 1;
+    while width < len {
+        for start in (0..len).step_by(2 * width) {
+            let (middle, end) = ((start + width).min(len), (start + 2 * width).min(len));
+            let (mut left, mut right) = (start, middle);
+            for place in &mut merged[start..end] {
+                let takes_right = left == middle || right < end && is_after(places[left], places[right]);
+                let from = if takes_right { &mut right } else { &mut left };
+                *place = places[*from];
+                *from += 1;
+            }
+        }
+        core::mem::swap(&mut places, &mut merged);
+        width *= 2;
+    }
+    places
+}
+
+/// Sorts ids.
+#[inline(never)]
+pub fn sort_ids(ids: &mut [EntryId]) {
+    if ids.is_sorted() {
+        return;
+    }
+    // As some file systems list what was created in order.
+    if ids.is_sorted_by(|one, other| one >= other) {
+        return ids.reverse();
+    }
+    for run in ids.chunks_mut(RUN) {
+        for end in 1..run.len() {
+            let id = run[end];
+            let mut at = end;
+            while at > 0 && id < run[at - 1] {
+                run[at] = run[at - 1];
+                at -= 1;
+            }
+            run[at] = id;
+        }
+    }
+    // Of two runs only the left one is put aside.
+    let mut aside: Vec<EntryId> = Vec::new();
+    let mut width = RUN;
+    while width < ids.len() {
+        for pair in ids.chunks_mut(2 * width) {
+            if pair.len() <= width || pair[width - 1] <= pair[width] {
+                continue;
+            }
+            aside.clear();
+            aside.extend_from_slice(&pair[..width]);
+            let (mut left, mut right, mut at) = (0, width, 0);
+            while left < width && right < pair.len() {
+                // Without a branch: which of the two is smaller can't be guessed.
+                let takes_right = pair[right] < aside[left];
+                pair[at] = if takes_right { pair[right] } else { aside[left] };
+                right += usize::from(takes_right);
+                left += usize::from(!takes_right);
+                at += 1;
+            }
+            pair[at..right].copy_from_slice(&aside[left..]);
+        }
+        width *= 2;
+    }
+}
