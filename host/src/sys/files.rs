@@ -153,11 +153,15 @@ pub(crate) fn write(file: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize>
 /// A name in a directory and what it stands for; no name if it is not UTF-8.
 pub(crate) type Listed = (Option<String>, FileType);
 
+/// Where the kernel writes names. It goes from one listing to the next: memory of this size goes back to the
+/// system when it is freed, and has to be asked for, and cleared by the kernel, each time.
+#[derive(Default)]
+pub(crate) struct ListingBuffer(#[cfg(any(target_os = "linux", target_os = "android"))] Vec<u8>);
+
 /// A listing that goes on where the last call ended.
 pub(crate) struct Listing {
     directory: Arc<OwnedFd>,
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    buffer: Vec<u8>,
+    buffer: ListingBuffer,
     #[cfg(any(target_os = "linux", target_os = "android"))]
     read: std::collections::VecDeque<Listed>,
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -165,8 +169,9 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Of the whole directory, from its start, whoever else lists it.
-    pub(crate) fn new(directory: &Arc<OwnedFd>) -> Result<Listing> {
+    /// Of the whole directory, from its start, whoever else lists it. `buffer` is that of an earlier one, or
+    /// empty.
+    pub(crate) fn new(directory: &Arc<OwnedFd>, buffer: ListingBuffer) -> Result<Listing> {
         // Where a listing is belongs to the open descriptor: two at a time would share it. One after
         // the other takes a seek, which is a third of the time of opening and closing another one.
         let directory = if Arc::strong_count(directory) == 1 {
@@ -176,8 +181,7 @@ impl Listing {
             Arc::new(open(directory, ".", How { read: true, directory: true, ..How::default() })?)
         };
         Ok(Listing {
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            buffer: Vec::with_capacity(LISTING_BYTES),
+            buffer,
             #[cfg(any(target_os = "linux", target_os = "android"))]
             read: std::collections::VecDeque::new(),
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -205,10 +209,17 @@ impl Listing {
         }
     }
 
+    /// What the next listing may use.
+    pub(crate) fn into_buffer(self) -> ListingBuffer {
+        self.buffer
+    }
+
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn next_raw(&mut self) -> Result<Option<Listed>> {
         if self.read.is_empty() {
-            let mut raw = rustix::fs::RawDir::new(&self.directory, self.buffer.spare_capacity_mut());
+            let ListingBuffer(buffer) = &mut self.buffer;
+            buffer.reserve_exact(LISTING_BYTES);
+            let mut raw = rustix::fs::RawDir::new(&self.directory, buffer.spare_capacity_mut());
             while let Some(entry) = raw.next() {
                 let entry = entry?;
                 self.read.push_back((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type()));
@@ -359,8 +370,10 @@ mod tests {
         for number in 0..2_000 {
             fs::write(place.dir.path().join(format!("inside/{number:060}")), "").expect("written");
         }
-        let mut two =
-            [Listing::new(&place.inside).expect("it opens"), Listing::new(&place.inside).expect("opens")];
+        let mut two = [
+            Listing::new(&place.inside, ListingBuffer::default()).expect("it opens"),
+            Listing::new(&place.inside, ListingBuffer::default()).expect("opens"),
+        ];
         let mut listed = [BTreeMap::new(), BTreeMap::new()];
         let mut unnamed = 0;
         // In turn: each goes on where it was.
@@ -381,7 +394,7 @@ mod tests {
         assert_eq!(listed[0]["good"], FileType::Symlink);
         assert_eq!(two[0].next().expect("still at its end"), None);
         drop(two);
-        let mut third = Listing::new(&place.inside).expect("it opens");
+        let mut third = Listing::new(&place.inside, ListingBuffer::default()).expect("it opens");
         let again = std::iter::from_fn(|| third.next().expect("listed")).count();
         assert_eq!(again, 2_006, "a listing after others begins at the start");
     }

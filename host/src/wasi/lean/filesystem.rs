@@ -6,13 +6,15 @@
 
 use super::Root;
 use crate::sandbox::State;
-use crate::sys::files::{self, How, Listing};
+use crate::sys::files::{self, How, Listing, ListingBuffer};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceTable, WasmList, WasmStr, flags};
+use wasmtime::component::{
+    ComponentType, Linker, Lower, Resource, ResourceTable, ResourceType, WasmList, WasmStr, flags,
+};
 
 /// How much one read gives at the most.
 const MAX_READ: u64 = 64 * 1024;
@@ -33,9 +35,9 @@ impl AsFd for Descriptor {
 }
 
 impl Descriptor {
-    fn list(&self) -> files::Result<Listing> {
+    fn list(&self, buffer: ListingBuffer) -> files::Result<Listing> {
         match self {
-            Descriptor::Root(Root(fd)) | Descriptor::Opened(fd) => Listing::new(fd),
+            Descriptor::Root(Root(fd)) | Descriptor::Opened(fd) => Listing::new(fd, buffer),
         }
     }
 }
@@ -253,7 +255,15 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 
     let mut types = linker.instance("wasi:filesystem/types@0.2.0")?;
     super::drops::<Descriptor>(&mut types, "descriptor", table)?;
-    super::drops::<Listing>(&mut types, "directory-entry-stream", table)?;
+    types.resource(
+        "directory-entry-stream",
+        ResourceType::host::<Listing>(),
+        |mut store: StoreContextMut<'_, State>, rep| {
+            let wasi = &mut store.data_mut().wasi;
+            wasi.listing_buffer = wasi.table.delete(Resource::<Listing>::new_own(rep))?.into_buffer();
+            Ok(())
+        },
+    )?;
 
     types.func_wrap(
         "[method]descriptor.open-at",
@@ -398,7 +408,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         |mut store: StoreContextMut<'_, State>,
          (directory,): (Resource<Descriptor>,)|
          -> Answer<Resource<Listing>> {
-            match store.data().wasi.table.get(&directory)?.list() {
+            let buffer = std::mem::take(&mut store.data_mut().wasi.listing_buffer);
+            match store.data().wasi.table.get(&directory)?.list(buffer) {
                 Ok(listing) => Ok((Ok(keep(&mut store, listing)?),)),
                 Err(errno) => answer(Err(errno)),
             }

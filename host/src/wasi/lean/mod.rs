@@ -9,7 +9,7 @@ mod clocks;
 mod filesystem;
 
 use crate::sandbox::State;
-use crate::sys::files;
+use crate::sys::files::{self, ListingBuffer};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -44,6 +44,8 @@ impl AsFd for Root {
 pub(crate) struct Wasi {
     root: Option<Root>,
     table: ResourceTable,
+    /// That of the last listing.
+    listing_buffer: ListingBuffer,
     printed: cli::Printed,
 }
 
@@ -51,7 +53,12 @@ impl Wasi {
     pub(crate) fn new(root: Option<&Root>) -> Wasi {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
-        Wasi { root: root.cloned(), table, printed: cli::Printed::default() }
+        Wasi {
+            root: root.cloned(),
+            table,
+            listing_buffer: ListingBuffer::default(),
+            printed: cli::Printed::default(),
+        }
     }
 
     /// What the guest printed, as far as it was kept.
