@@ -1,6 +1,6 @@
 //! Compiles the component ahead of time, so that a process that embeds the host starts in a
 //! millisecond. Invariant: each image is made by the wasmtime version and the `Config` that the
-//! library loads it with; what does not match is refused at load time and compiled anew.
+//! library loads it with; what does not match is refused at load time, and compiled anew or an error.
 
 #![allow(
     missing_docs,
@@ -26,10 +26,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src/engine/config.rs");
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
     println!("cargo::rerun-if-env-changed={WASI}");
-    println!("cargo::rustc-check-cfg=cfg(lean_wasi)");
-    if env::var_os("CARGO_CFG_UNIX").is_some() && env::var_os(WASI).is_none_or(|wasi| wasi != "wasmtime") {
-        println!("cargo::rustc-cfg=lean_wasi");
-    }
+    choose_wasi();
     let component = match env::var_os(OVERRIDE) {
         Some(path) if !path.is_empty() => PathBuf::from(path),
         _ => Path::new(&variable("CARGO_MANIFEST_DIR")).join(SHIPPED),
@@ -54,8 +51,26 @@ fn main() {
     }
 }
 
+/// Sets `lean_wasi` if the component gets this crate's own part of WASI, and `wasmtime_wasi` if anything
+/// uses that of wasmtime.
+fn choose_wasi() {
+    println!("cargo::rustc-check-cfg=cfg(lean_wasi, wasmtime_wasi)");
+    let is_set = |name| env::var_os(name).is_some();
+    let lean = is_set("CARGO_CFG_UNIX") && env::var_os(WASI).is_none_or(|wasi| wasi != "wasmtime");
+    let plugins = is_set("CARGO_FEATURE_PLUGINS");
+    if !lean && !plugins && is_set("CARGO_CFG_UNIX") {
+        fail(&format!("{WASI}=wasmtime needs the dependencies of the feature `plugins`; build with it"));
+    }
+    if lean {
+        println!("cargo::rustc-cfg=lean_wasi");
+    }
+    if plugins || !lean {
+        println!("cargo::rustc-cfg=wasmtime_wasi");
+    }
+}
+
 /// The machine code for the package's target, or nothing if this build of wasmtime can't generate
-/// it: the library then compiles at run time.
+/// it: the library then compiles at run time, if it can.
 fn compile(bytes: &[u8], space: AddressSpace) -> wasmtime::Result<Vec<u8>> {
     let target = variable("TARGET");
     let mut config = config::config(space);

@@ -6,7 +6,9 @@ mod config;
 mod ticker;
 
 use crate::bindings::ConsolidationPre;
-use crate::error::Error;
+#[cfg(not(feature = "compile"))]
+use crate::error::one_line;
+use crate::error::{Error, causes};
 use crate::sandbox::{self, Instance, State};
 use crate::sys;
 use crate::workspace::Workspace;
@@ -20,6 +22,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// The shipped component.
+#[cfg(feature = "compile")]
 static COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/consolidation.wasm"));
 /// The same, compiled by the build script for each [`AddressSpace`]; empty if it could not compile for
 /// this target.
@@ -52,9 +55,17 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// [`Error::Engine`] if wasmtime can't run on this machine.
+    /// [`Error::Engine`] if wasmtime can't run on this machine; [`Error::Image`] if it can't run the code
+    /// that this build has for it.
     pub fn new() -> Result<Runtime, Error> {
         Runtime::builder().build()
+    }
+
+    /// The settings of the engine that a runtime of this process makes for itself. An engine of the
+    /// embedder's own that was made with them runs the component's image as it is; settings that concern
+    /// code or memory make another one necessary.
+    pub fn engine_config() -> wasmtime::Config {
+        config::config(address_space())
     }
 
     /// For another engine, component or other limits than the default ones.
@@ -138,6 +149,7 @@ impl fmt::Debug for Runtime {
 #[must_use = "nothing is made before `build`"]
 pub struct RuntimeBuilder {
     engine: Option<Engine>,
+    #[cfg(feature = "compile")]
     component: Option<Vec<u8>>,
     memory_limit: Option<usize>,
     call_timeout: Option<Duration>,
@@ -155,6 +167,7 @@ impl RuntimeBuilder {
 
     /// Uses another build of the component, in binary form, instead of the one that ships with this
     /// crate. It must import and export what the WIT world `consolidation` says.
+    #[cfg(feature = "compile")]
     pub fn component_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.component = Some(bytes.into());
         self
@@ -180,20 +193,23 @@ impl RuntimeBuilder {
     /// # Errors
     ///
     /// [`Error::Engine`] if the engine can't be made, or the component does not compile or does not
-    /// fit the WIT world; [`Error::EngineWithoutEpochs`] if the embedder's engine can't interrupt a
+    /// fit the WIT world; [`Error::Image`] if the engine does not fit the image and there is no compiler to
+    /// make another; [`Error::EngineWithoutEpochs`] if the embedder's engine can't interrupt a
     /// guest.
     pub fn build(self) -> Result<Runtime, Error> {
         let foreign = self.engine.is_some();
         let engine = match self.engine {
             Some(engine) => engine,
-            None => Engine::new(&config::config(address_space()))
+            None => Engine::new(&Runtime::engine_config())
                 .map_err(|error| Error::engine("make the wasmtime engine", error))?,
         };
+        #[cfg(feature = "compile")]
         let component = match self.component {
-            Some(bytes) => compile(&engine, &bytes),
-            None => built_in(&engine),
-        }
-        .map_err(|error| Error::engine("compile the component", error))?;
+            Some(bytes) => compile(&engine, &bytes)?,
+            None => built_in(&engine)?,
+        };
+        #[cfg(not(feature = "compile"))]
+        let component = built_in(&engine)?;
         let linked = sandbox::link(&engine, &component)
             .map_err(|error| Error::engine("link the component; does it fit the WIT world?", error))?;
         let runtime = Runtime(Arc::new(Inner {
@@ -216,10 +232,9 @@ impl fmt::Debug for RuntimeBuilder {
         formatter
             .debug_struct("RuntimeBuilder")
             .field("engine", &self.engine.is_some())
-            .field("component_bytes", &self.component.as_ref().map(Vec::len))
             .field("memory_limit", &self.memory_limit)
             .field("call_timeout", &self.call_timeout)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -232,24 +247,31 @@ fn address_space() -> AddressSpace {
     }
 }
 
-fn built_in(engine: &Engine) -> wasmtime::Result<Component> {
+/// The shipped component, from the image that fits the engine.
+fn built_in(engine: &Engine) -> Result<Component, Error> {
     let image = match engine.get_memory_reservation() < ALL_OF_A_MEMORY {
         true => LIMITED,
         false => AMPLE,
     };
-    if !image.is_empty() {
-        match sys::image::load(engine, image) {
-            Ok(component) => return Ok(component),
-            // An embedder's engine has other settings than the build script's.
-            Err(error) => tracing::debug!(
-                reason = %error,
-                "the engine refuses the image compiled ahead of time; compiling the component"
-            ),
-        }
+    if image.is_empty() {
+        return without_image(engine, "there is none for this target");
     }
+    sys::image::load(engine, image).or_else(|error| without_image(engine, &causes(error.as_ref())))
+}
+
+/// An embedder's engine has other settings than the build script's.
+#[cfg(feature = "compile")]
+fn without_image(engine: &Engine, reason: &str) -> Result<Component, Error> {
+    tracing::debug!(reason, "the image compiled ahead of time does not fit; compiling the component");
     compile(engine, COMPONENT)
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
-    Component::from_binary(engine, bytes)
+#[cfg(not(feature = "compile"))]
+fn without_image(_: &Engine, reason: &str) -> Result<Component, Error> {
+    Err(Error::Image { reason: one_line(reason) })
+}
+
+#[cfg(feature = "compile")]
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, Error> {
+    Component::from_binary(engine, bytes).map_err(|error| Error::engine("compile the component", error))
 }

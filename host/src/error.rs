@@ -112,6 +112,16 @@ pub enum Error {
         source: Source,
     },
 
+    /// The embedder's engine does not fit the component's image that was compiled ahead of time, and this
+    /// build can't compile another one.
+    #[error(
+        "cannot use the component's image: {reason}; make the engine with Runtime::engine_config and the same version of wasmtime, or build consolidation-host with the feature `compile`"
+    )]
+    Image {
+        /// What does not fit.
+        reason: String,
+    },
+
     /// The embedder's engine can't interrupt a guest that does not end.
     #[error(
         "cannot use this engine: it does not interrupt guests; make it with Config::epoch_interruption(true)"
@@ -131,7 +141,7 @@ impl Error {
                 _ => ErrorCode::Io,
             },
             Error::ForeignSnapshot | Error::ForeignDraft => ErrorCode::InvalidInput,
-            Error::EngineWithoutEpochs => ErrorCode::Unsupported,
+            Error::EngineWithoutEpochs | Error::Image { .. } => ErrorCode::Unsupported,
             Error::Trap { .. }
             | Error::Timeout { .. }
             | Error::OutOfMemory { .. }

@@ -81,6 +81,7 @@ mod lock;
 #[doc(hidden)]
 pub mod measure;
 mod place;
+#[cfg(feature = "plugins")]
 mod plugin;
 mod process;
 mod sandbox;
@@ -99,6 +100,7 @@ pub use draft::Draft;
 pub use engine::{Runtime, RuntimeBuilder};
 pub use error::{Error, GuestError};
 pub use lock::Lock;
+#[cfg(feature = "plugins")]
 pub use plugin::{Grant, Interrupter, Plugin, PluginError, PluginOptions, UnknownGrant};
 pub use snapshot::{LockSnapshot, Snapshot};
 pub use types::*;
@@ -113,7 +115,10 @@ const _: () = {
     shared::<Snapshot<'_>>();
     shared::<Draft<'_>>();
     shared::<Error>();
-    shared::<PluginError>();
-    const fn passed_on<T: Send>() {}
-    passed_on::<Plugin>();
+    #[cfg(feature = "plugins")]
+    {
+        const fn passed_on<T: Send>() {}
+        shared::<PluginError>();
+        passed_on::<Plugin>();
+    }
 };

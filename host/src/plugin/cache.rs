@@ -6,7 +6,7 @@
 //! changed plugin and another build of the host have files of their own. Its content is [`HEADER`], the
 //! SHA-256 of the image, and the image.
 
-use crate::sys;
+use crate::sys::{self, own};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::hash::{Hash as _, Hasher};
@@ -63,9 +63,9 @@ impl<'a> Cache<'a> {
 
     fn load(&self, engine: &Engine, path: &Path) -> io::Result<Component> {
         self.check_directory()?;
-        let mut file = sys::open_no_follow(path)?;
+        let mut file = own::open_no_follow(path)?;
         let about = file.metadata()?;
-        if !about.is_file() || !sys::is_ours_alone(&about) {
+        if !about.is_file() || !own::is_ours_alone(&about) {
             return Err(io::Error::other("it does not belong to this user alone"));
         }
         let mut content = Vec::new();
@@ -82,7 +82,7 @@ impl<'a> Cache<'a> {
     }
 
     fn keep(&self, component: &Component, path: &Path) -> io::Result<()> {
-        sys::create_own_directory(self.directory)?;
+        own::create_own_directory(self.directory)?;
         self.check_directory()?;
         let image = component.serialize().map_err(io::Error::other)?;
         let mut file =
@@ -98,7 +98,7 @@ impl<'a> Cache<'a> {
 
     fn check_directory(&self) -> io::Result<()> {
         let about = fs::metadata(self.directory)?;
-        if !about.is_dir() || !sys::is_ours_alone(&about) {
+        if !about.is_dir() || !own::is_ours_alone(&about) {
             return Err(io::Error::other("the directory does not belong to this user alone"));
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! From the bytes of a file to a plugin that is compiled, checked and linked. Invariant: no code of it has
 //! run yet; what is refused is refused with a reason that its author can act on.
 
+#[cfg(feature = "compile")]
 use super::cache::Cache;
 use super::sandbox::State;
 use super::world::{self, Built, World};
@@ -55,19 +56,30 @@ pub(super) fn world(
         };
         return Err(PluginError::NotAComponent { file: file.to_owned(), reason: reason.into() });
     }
-    let component = compile(engine, bytes, options)
-        .map_err(|error| PluginError::Compile { file: file.to_owned(), reason: reason(&error) })?;
+    let component = compile(engine, file, bytes, options)?;
     check_exports(engine, file, &component)?;
     check_imports(engine, file, &component)?;
     link(engine, &component, options)
         .map_err(|error| PluginError::Link { file: file.to_owned(), reason: reason(&error) })
 }
 
-fn compile(engine: &Engine, bytes: &[u8], options: &PluginOptions) -> wasmtime::Result<Component> {
-    match &options.cache {
+#[cfg(feature = "compile")]
+fn compile(
+    engine: &Engine,
+    file: &str,
+    bytes: &[u8],
+    options: &PluginOptions,
+) -> Result<Component, PluginError> {
+    let compiled = match &options.cache {
         Some(directory) => Cache::new(directory).component(engine, bytes),
         None => Component::from_binary(engine, bytes),
-    }
+    };
+    compiled.map_err(|error| PluginError::Compile { file: file.to_owned(), reason: reason(&error) })
+}
+
+#[cfg(not(feature = "compile"))]
+fn compile(_: &Engine, file: &str, _: &[u8], _: &PluginOptions) -> Result<Component, PluginError> {
+    Err(PluginError::NoCompiler { file: file.to_owned() })
 }
 
 fn check_exports(engine: &Engine, file: &str, component: &Component) -> Result<(), PluginError> {

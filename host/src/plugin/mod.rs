@@ -6,6 +6,7 @@
 //! and `wasi` what it sees of WASI, `log` carries what it says. `world` tells the versions of the plugin
 //! world apart; each has a module of its own (`v0_1`).
 
+#[cfg(feature = "compile")]
 mod cache;
 mod load;
 mod log;
@@ -236,6 +237,16 @@ pub enum PluginError {
         file: String,
         /// Why.
         reason: String,
+    },
+
+    /// It may be fine: this build of the host can't compile anything. Machine code that was compiled
+    /// elsewhere is not taken either, because it could do anything.
+    #[error(
+        "cannot load the plugin {file}: it must be compiled, and this program was built without a compiler; use one with the feature `compile` of consolidation-host"
+    )]
+    NoCompiler {
+        /// The plugin.
+        file: String,
     },
 
     /// Its imports or exports have other types than those of the plugin world.

@@ -4,10 +4,8 @@
 use crate::engine::Runtime;
 use crate::error::Fault;
 use std::io;
-use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
 
@@ -51,6 +49,7 @@ impl Limits {
     }
 
     /// With a switch that ends the call in progress, and every later one.
+    #[cfg(feature = "plugins")]
     pub(crate) fn interrupted_by(mut self, switch: &Arc<AtomicBool>) -> Limits {
         self.interrupted = Arc::clone(switch);
         self
@@ -189,17 +188,24 @@ pub(crate) fn run<T: Limited, R: Send>(
     })
 }
 
+/// Nothing in this build uses tokio.
+#[cfg(not(wasmtime_wasi))]
+fn outside_of_tokio<T: Send>(code: impl FnOnce() -> T + Send) -> io::Result<T> {
+    Ok(code())
+}
+
 /// Runs `code`, on a thread of its own if this one belongs to a tokio runtime: the calls of `wasmtime-wasi`
 /// block on a runtime themselves, and tokio panics if that is done on one of its workers.
+#[cfg(wasmtime_wasi)]
 fn outside_of_tokio<T: Send>(code: impl FnOnce() -> T + Send) -> io::Result<T> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Ok(code());
     }
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("guest-call".into()).spawn_scoped(scope, code)?;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("guest-call".into()).spawn_scoped(scope, code)?;
         match thread.join() {
             Ok(value) => Ok(value),
-            Err(panic) => panic::resume_unwind(panic),
+            Err(panic) => std::panic::resume_unwind(panic),
         }
     })
 }

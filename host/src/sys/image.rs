@@ -17,6 +17,7 @@ pub(crate) fn load(engine: &Engine, image: &'static [u8]) -> wasmtime::Result<Co
 
 /// Loads an image that an earlier process made of a plugin and kept in a file. The engine refuses it if
 /// its wasmtime version or its settings are others.
+#[cfg(all(feature = "compile", feature = "plugins"))]
 pub(crate) fn load_kept(engine: &Engine, image: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `deserialize` asks for bytes that `Engine::precompile_component` returned and nobody
     // changed since. The only caller, `plugin::cache`, passes what it wrote itself: the directory and the

@@ -6,6 +6,8 @@ pub(crate) mod command;
 #[cfg(lean_wasi)]
 pub(crate) mod files;
 pub(crate) mod image;
+#[cfg(all(feature = "compile", feature = "plugins"))]
+pub(crate) mod own;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
@@ -21,8 +23,6 @@ use macos as platform;
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
 use unknown as platform;
 
-use std::fs::{DirBuilder, File, Metadata};
-use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -120,34 +120,6 @@ pub(crate) fn address_space_is_limited() -> bool {
     return unix::address_space_is_limited();
     #[cfg(not(unix))]
     false
-}
-
-/// Opens a file for reading, unless its name is a symbolic link. Does not wait for the writer of a pipe.
-pub(crate) fn open_no_follow(path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    return unix::open_no_follow(path);
-    #[cfg(not(unix))]
-    return Err(io::Error::new(io::ErrorKind::Unsupported, path.display().to_string()));
-}
-
-/// Is it certain that a file or directory belongs to this user and nobody else can write to it?
-pub(crate) fn is_ours_alone(about: &Metadata) -> bool {
-    #[cfg(unix)]
-    return unix::is_ours_alone(about);
-    #[cfg(not(unix))]
-    return {
-        let _ = about;
-        false
-    };
-}
-
-/// Makes a directory, if it is missing, that nobody else can look into.
-pub(crate) fn create_own_directory(path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 /// Where nothing tells processes apart: every id counts as alive.

@@ -1,11 +1,7 @@
 //! What every Unix has: `kill` with signal 0, `statvfs` and limits.
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process, test_kill_process_group};
-use std::fs::{File, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// `kill(pid, 0)`.
@@ -43,16 +39,6 @@ pub(super) fn is_read_only(path: &Path) -> bool {
 
 pub(super) fn address_space_is_limited() -> bool {
     rustix::process::getrlimit(rustix::process::Resource::As).current.is_some()
-}
-
-pub(super) fn open_no_follow(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
-}
-
-pub(super) fn is_ours_alone(about: &Metadata) -> bool {
-    const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
-    about.uid() == rustix::process::geteuid().as_raw() && about.mode() & GROUP_AND_OTHERS_WRITE == 0
 }
 
 /// The host name.
