@@ -194,6 +194,8 @@ impl Listing {
     pub(crate) fn next(&mut self) -> Result<Option<Listed>> {
         loop {
             match self.next_raw()? {
+                // Before all else: where types are not told, they are not told of these either.
+                Some((Some(name), _)) if name == "." || name == ".." => {}
                 Some((Some(name), FileType::Unknown)) => {
                     // Some file systems don't tell the type with the name.
                     return match stat(&self.directory, &name) {
@@ -203,7 +205,6 @@ impl Listing {
                         Err(error) => Err(error),
                     };
                 }
-                Some((Some(name), _)) if name == "." || name == ".." => {}
                 other => return Ok(other),
             }
         }
