@@ -93,7 +93,7 @@ fn first_call(form: Form, place: &Place) -> Figure {
 /// What is carried about.
 fn sizes() -> [Figure; 2] {
     let component = concat!(env!("CARGO_MANIFEST_DIR"), "/component/consolidation.wasm");
-    let image = concat!(env!("OUT_DIR"), "/consolidation.cwasm");
+    let image = concat!(env!("OUT_DIR"), "/ample.cwasm");
     [
         ("component-size", "the component", component),
         ("image-size", "the component, compiled ahead of time", image),
