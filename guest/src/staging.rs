@@ -220,7 +220,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// Stages payloads and returns their ids in the same order; the ids ascend.
     ///
     /// # Errors
-    /// [`ErrorCode::InvalidInput`]: nothing is staged. An I/O error: [`Error::staged`] names what is
+    /// [`ErrorCode::InvalidInput`]: nothing is staged. An I/O error: [`staged`](crate::error::Failure::staged) names what is
     /// staged; temporary files are removed where that is possible.
     pub fn stage<T: AsRef<str>>(
         &self,
