@@ -10,7 +10,7 @@ use crate::bindings::ConsolidationPre;
 use crate::error::one_line;
 use crate::error::{Error, causes};
 use crate::sandbox::{self, Instance, State};
-use crate::sys;
+use crate::sys::{self, image::Image};
 use crate::workspace::Workspace;
 use config::AddressSpace;
 use std::fmt;
@@ -26,8 +26,8 @@ use wasmtime::component::Component;
 static COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/consolidation.wasm"));
 /// The same, compiled by the build script for each [`AddressSpace`]; empty if it could not compile for
 /// this target.
-static AMPLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ample.cwasm"));
-static LIMITED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/limited.cwasm"));
+static AMPLE: &Image = &Image(*include_bytes!(concat!(env!("OUT_DIR"), "/ample.cwasm")));
+static LIMITED: &Image = &Image(*include_bytes!(concat!(env!("OUT_DIR"), "/limited.cwasm")));
 
 /// Where a memory is reserved less than this, its bounds are checked in code.
 const ALL_OF_A_MEMORY: u64 = 4 << 30;
@@ -65,7 +65,9 @@ impl Runtime {
     /// embedder's own that was made with them runs the component's image as it is; settings that concern
     /// code or memory make another one necessary.
     pub fn engine_config() -> wasmtime::Config {
-        config::config(address_space())
+        let mut config = config::config(address_space());
+        sys::image::allow_in_place(&mut config);
+        config
     }
 
     /// For another engine, component or other limits than the default ones.
@@ -253,7 +255,7 @@ fn built_in(engine: &Engine) -> Result<Component, Error> {
         true => LIMITED,
         false => AMPLE,
     };
-    if image.is_empty() {
+    if image.0.is_empty() {
         return without_image(engine, "there is none for this target");
     }
     sys::image::load(engine, image).or_else(|error| without_image(engine, &causes(error.as_ref())))

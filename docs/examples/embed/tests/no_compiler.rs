@@ -30,6 +30,17 @@ fn component_runs_where_address_space_is_limited() {
     assert!(ran.status.success(), "{ran:?}");
 }
 
+/// Only one of them runs the image where it is.
+#[test]
+fn runtime_goes_on_when_another_one_is_dropped() {
+    let workspace = tempfile::tempdir().expect("a directory");
+    let stays = Runtime::new().expect("a runtime").open(workspace.path()).expect("it opens");
+    let goes = Runtime::new().expect("a runtime");
+    goes.open(workspace.path()).expect("it opens").summarize().expect("it runs");
+    drop(goes);
+    stays.summarize().expect("it runs");
+}
+
 #[test]
 fn engine_with_the_same_settings_runs_the_image() {
     let mut config = Runtime::engine_config();
