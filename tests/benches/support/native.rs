@@ -86,7 +86,12 @@ impl Native {
         let mut consumed = 0;
         while !snapshot.ids().is_empty() {
             self.workspace.record_snapshot(&mut lock, &mut snapshot).expect("recorded");
-            while !snapshot.next_batch(100, BATCH.1).done {}
+            loop {
+                snapshot.fill().expect("listed");
+                if snapshot.next_batch(100, BATCH.1).done {
+                    break;
+                }
+            }
             self.workspace.record_snapshot(&mut lock, &mut snapshot).expect("recorded");
             loop {
                 let report = lock.clean_up(CLEAN_UP).expect("deleted");
