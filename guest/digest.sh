@@ -31,7 +31,7 @@ cd "$(dirname "$0")/.."
 # What counts: the crates, their sources, and the WIT.
 packages=consolidation-guest
 manifests=guest/Cargo.toml
-sources='guest/src wit/*.wit'
+sources='guest/src wit/*.wit wit/deps/*.wit'
 if [ "${1-}" = --plugins ]; then
   shift
   packages='consolidation-digest consolidation-template'

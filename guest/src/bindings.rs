@@ -2,7 +2,7 @@
 //! what the macros expand to, and the only other is in `runtime`.
 #![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
 
-wit_bindgen::generate!({ path: "../wit", world: "consolidation" });
+wit_bindgen::generate!({ path: "../wit", world: "consolidation", generate_all });
 
 export!(Component);
 

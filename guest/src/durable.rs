@@ -5,7 +5,7 @@
 //! POSIX promises nothing about the order of a rename and of the data of the file unless the file is
 //! synchronised first, nor that a name is kept unless its directory is (`fsync(2)`, notes).
 
-use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult};
+use crate::fs::{Dir, FsError, FsErrorKind, FsResult, NotCreated};
 
 /// How hard a write tries to survive a crash of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,17 +22,16 @@ pub enum Durability {
 /// # Errors
 /// Of the first step that failed; the name is then gone again, unless removing it failed too.
 pub fn create_whole<D: Dir>(dir: &D, name: &str, content: &[u8], durability: Durability) -> FsResult<()> {
-    let file = dir.create(name)?;
-    let written = write_all(&file, content).and_then(|()| match durability {
-        Durability::Full => file.sync(),
-        Durability::None => Ok(()),
-    });
-    if written.is_err() {
-        // Nothing more can be done about a name that can't be removed: it is no entry and no flag
-        // that counts for longer than its owner lives.
-        let _ = dir.unlink(name);
+    match dir.create_file(name, content, durability == Durability::Full) {
+        Ok(()) => Ok(()),
+        Err(NotCreated::NoName(error)) => Err(error),
+        Err(NotCreated::NotWhole(error)) => {
+            // Nothing more can be done about a name that can't be removed: it is no entry and no flag
+            // that counts for longer than its owner lives.
+            let _ = dir.unlink(name);
+            Err(error)
+        }
     }
-    written
 }
 
 /// Replaces a file, or creates it, by way of another name: whoever looks sees the old content or the
@@ -69,18 +68,4 @@ pub fn sync_names<D: Dir>(dir: &D) -> FsResult<()> {
         Err(FsError { kind: FsErrorKind::Invalid | FsErrorKind::Unsupported, .. }) => Ok(()),
         other => other,
     }
-}
-
-fn write_all(file: &impl File, content: &[u8]) -> FsResult<()> {
-    let mut done = 0;
-    while done < content.len() {
-        match file.write(&content[done..], done as u64) {
-            // A write of nothing would go on for ever.
-            Ok(0) => return Err(FsError::new(FsErrorKind::NoSpace)),
-            Ok(written) => done += written,
-            Err(error) if error.kind == FsErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -194,6 +194,24 @@ pub trait Dir: Sized {
     /// As `openat(2)` with `O_CREAT | O_EXCL`.
     fn create(&self, name: &str) -> FsResult<Self::File>;
 
+    /// Reads a whole regular file, which is looked at before it is opened: opening a named pipe would wait
+    /// for a writer that never comes, and no time limit ends that. The size that is seen also tells a whole
+    /// read from a short one, without a further read to see the end.
+    ///
+    /// # Errors
+    /// As [`Dir::stat`], [`Dir::open`] and [`File::read`].
+    fn read_file(&self, name: &str, limit: u64) -> FsResult<Content> {
+        read_in_steps(self, name, limit)
+    }
+
+    /// Creates a file that does not exist yet, with this content.
+    ///
+    /// # Errors
+    /// [`NotCreated`]: as [`Dir::create`], or as [`File::write`] and [`File::sync`].
+    fn create_file(&self, name: &str, content: &[u8], synchronise: bool) -> Result<(), NotCreated> {
+        create_in_steps(self, name, content, synchronise)
+    }
+
     /// Gives a file a second name, which must not exist yet.
     ///
     /// # Errors
@@ -230,20 +248,54 @@ pub enum Content {
     NotAFile(Kind),
 }
 
-/// Reads a whole regular file.
-///
-/// It looks before it opens: opening a named pipe would wait for a writer that never comes, and no
-/// time limit ends that. The size that it sees also tells a whole read from a short one, without a
-/// further read to see the end.
+/// Why there is no new file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotCreated {
+    /// The name was not made, or is somebody else's ([`FsErrorKind::Exists`]).
+    NoName(FsError),
+    /// The name was made and is there; its content is not whole, or not synchronised.
+    NotWhole(FsError),
+}
+
+/// [`Dir::read_file`] by the other calls.
 ///
 /// # Errors
-/// As [`Dir::stat`], [`Dir::open`] and [`File::read`].
-pub fn read_file<D: Dir>(dir: &D, name: &str, limit: u64) -> FsResult<Content> {
+/// As there.
+pub fn read_in_steps<D: Dir>(dir: &D, name: &str, limit: u64) -> FsResult<Content> {
     let stat = dir.stat(name)?;
     if stat.kind != Kind::File {
         return Ok(Content::NotAFile(stat.kind));
     }
     read_open_file(&dir.open(name)?, stat.size, limit)
+}
+
+/// [`Dir::create_file`] by the other calls.
+///
+/// # Errors
+/// As there.
+pub fn create_in_steps<D: Dir>(
+    dir: &D,
+    name: &str,
+    content: &[u8],
+    synchronise: bool,
+) -> Result<(), NotCreated> {
+    let file = dir.create(name).map_err(NotCreated::NoName)?;
+    let written = write_all(&file, content).and_then(|()| if synchronise { file.sync() } else { Ok(()) });
+    written.map_err(NotCreated::NotWhole)
+}
+
+fn write_all(file: &impl File, content: &[u8]) -> FsResult<()> {
+    let mut done = 0;
+    while done < content.len() {
+        match file.write(&content[done..], done as u64) {
+            // A write of nothing would go on for ever.
+            Ok(0) => return Err(FsError::new(FsErrorKind::NoSpace)),
+            Ok(written) => done += written,
+            Err(error) if error.kind == FsErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Reads a whole file that is open, of which this size was seen.

@@ -24,7 +24,7 @@
 use crate::digest::Digest;
 use crate::durable::{Durability, create_whole, sync_names};
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
+use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Time};
 use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{
     BEFORE, BEFORE_PATH, MEMORY, NewContent, Progress, RUNS, RecordName, RunId, UNFINISHED_PATH, before_path,
@@ -262,7 +262,7 @@ impl<D: Dir> Runs<D> {
         name: &RecordName,
         before: Option<&BeforeRecord>,
     ) -> Result<bool> {
-        let current = match read_file(dir, &name.file_name(), MAX_RECORD_BYTES) {
+        let current = match dir.read_file(&name.file_name(), MAX_RECORD_BYTES) {
             Ok(Content::Whole(current)) => current,
             Ok(Content::TooLarge(_) | Content::NotAFile(_)) => {
                 return Err(unapplied(content.run, &name.path(), "something else stands in its place"));
@@ -324,7 +324,7 @@ impl<D: Dir> Runs<D> {
             return Ok(Aside::Gone);
         }
         let expected = before.and_then(|record| record.before.as_deref());
-        let is_expected = match read_file(&self.unfinished, &aside, MAX_RECORD_BYTES) {
+        let is_expected = match self.unfinished.read_file(&aside, MAX_RECORD_BYTES) {
             Ok(Content::Whole(current)) => expected.map(str::as_bytes) == Some(&current),
             Ok(Content::TooLarge(_) | Content::NotAFile(_)) => false,
             Err(error) if error.kind == FsErrorKind::NotFound => return Ok(Aside::Gone),
@@ -424,7 +424,7 @@ impl<D: Dir> Runs<D> {
         let Some(dir) = open_existing(&self.dir, BEFORE, BEFORE_PATH)? else { return Ok(None) };
         let name = run.file_name();
         let path = before_path(&name);
-        let content = match read_file(&dir, &name, MAX_BEFORE_BYTES) {
+        let content = match dir.read_file(&name, MAX_BEFORE_BYTES) {
             Ok(Content::Whole(content)) => content,
             Ok(Content::TooLarge(_) | Content::NotAFile(_)) => {
                 return Err(not_before(&path, "it is something else"));
@@ -533,7 +533,7 @@ fn keep_text<D: Dir>(dir: &D, name: &str, text: &[u8]) -> FsResult<bool> {
     match create_whole(dir, name, text, Durability::Full) {
         Err(error) if error.kind == FsErrorKind::Exists => {
             let is_whole =
-                matches!(read_file(dir, name, MAX_RECORD_BYTES)?, Content::Whole(kept) if kept == text);
+                matches!(dir.read_file(name, MAX_RECORD_BYTES)?, Content::Whole(kept) if kept == text);
             if is_whole {
                 dir.open_for_update(name)?.sync()?;
             }

@@ -27,7 +27,7 @@
 
 use crate::durable::{Durability, replace, sync_names};
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time, read_file};
+use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time};
 use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{
     ATTEMPTS, ATTEMPTS_PATH, EntryId, QUARANTINE, QUARANTINE_PATH, STAGING, attempts_path, quarantine_path,
@@ -515,7 +515,7 @@ fn not_a_file(path: String, kind: Kind) -> Error {
 /// How many attempts were noted. What can't be understood counts as none.
 fn count_of<D: Dir>(attempts: &D, id: EntryId) -> Result<u32> {
     let name = id.file_name();
-    match read_file(attempts, &name, MAX_NOTE_BYTES) {
+    match attempts.read_file(&name, MAX_NOTE_BYTES) {
         Ok(Content::Whole(content)) => {
             let note = Reader::new(&content).read(AttemptsNote::read).unwrap_or_default();
             Ok(note.attempts)
@@ -529,7 +529,7 @@ fn count_of<D: Dir>(attempts: &D, id: EntryId) -> Result<u32> {
 }
 
 fn read_reason<D: Dir>(dir: &D, name: &str) -> Option<ReasonNote> {
-    match read_file(dir, name, MAX_NOTE_BYTES) {
+    match dir.read_file(name, MAX_NOTE_BYTES) {
         Ok(Content::Whole(content)) => Reader::new(&content).read(ReasonNote::read).ok(),
         Ok(Content::TooLarge(_) | Content::NotAFile(_)) | Err(_) => None,
     }

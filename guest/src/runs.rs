@@ -30,7 +30,7 @@
 
 use crate::durable::{Durability, create_whole, replace, sync_names};
 use crate::error::{Error, ErrorCode, Owner, Result};
-use crate::fs::{Content, Dir, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
+use crate::fs::{Content, Dir, FsErrorKind, FsResult, Kind, Listed, Time};
 use crate::layout::{
     EntryId, NewContent, Progress, RUNS, RunId, UNFINISHED, UNFINISHED_PATH, runs_path, unfinished_path,
 };
@@ -668,7 +668,7 @@ fn list_files<D: Dir>(dir: &D, path: &str, each: &mut dyn FnMut(&str)) -> Result
 }
 
 fn read<D: Dir>(dir: &D, name: &str, path: &str) -> Result<Found> {
-    let content = match read_file(dir, name, MAX_OUTCOME_BYTES) {
+    let content = match dir.read_file(name, MAX_OUTCOME_BYTES) {
         Ok(Content::Whole(content)) => content,
         Ok(Content::TooLarge(_)) => {
             return Ok(Found::Unreadable(format!("it has more than {MAX_OUTCOME_BYTES} bytes")));

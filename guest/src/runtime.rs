@@ -5,6 +5,7 @@
     reason = "the interface of the component model for memory, and a static without threads"
 )]
 
+use crate::bindings::wasi::cli::stderr;
 use crate::prelude::*;
 use alloc::alloc::{alloc as allocate, handle_alloc_error, realloc as reallocate};
 use core::alloc::Layout;
@@ -28,7 +29,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let words = format!("{info}\n");
     // A write takes 4096 bytes at most.
     let words = &words.as_bytes()[..words.len().min(4096)];
-    let _ = wasip2::cli::stderr::get_stderr().blocking_write_and_flush(words);
+    let _ = stderr::get_stderr().blocking_write_and_flush(words);
     core::arch::wasm32::unreachable()
 }
 

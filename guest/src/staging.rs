@@ -8,7 +8,7 @@
 use crate::durable::{Durability, create_whole, sync_names};
 use crate::entry::{self, MAX_ENTRY_BYTES, Source};
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time, read_file};
+use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time};
 use crate::layout::{EntryId, STAGING, staging_path};
 use crate::order;
 use crate::prelude::*;
@@ -545,7 +545,7 @@ impl<D: Dir> Snapshot<D> {
     }
 
     /// Lists again, if it has come to the end of what it holds and the caps allow for more. Call it before
-    /// [`Self::next_batch`], which ends early otherwise.
+    /// each [`Self::next_batch`]: without it a batch may have nothing and be none the less not the last.
     ///
     /// # Errors
     /// I/O errors of listing the directory.
@@ -780,7 +780,7 @@ fn read<D: Dir>(staging: &D, id: EntryId) -> core::result::Result<Entry, Problem
         FsErrorKind::NotFound => Problem::Gone,
         _ => Problem::Unusable(format!("it can't be read: {error}")),
     };
-    let content = match read_file(staging, &id.file_name(), MAX_ENTRY_BYTES).map_err(problem)? {
+    let content = match staging.read_file(&id.file_name(), MAX_ENTRY_BYTES).map_err(problem)? {
         Content::Whole(content) => content,
         Content::TooLarge(_) => {
             return Err(Problem::Unusable(format!("it has more than {MAX_ENTRY_BYTES} bytes")));

@@ -1,19 +1,23 @@
 //! [`Dir`] over WASI 0.2 descriptors, and [`System`] over WASI and the `process` import.
 //!
-//! Descriptor calls and not `std::fs`: `read` and `write` are a plain pread and pwrite, where
-//! `std::fs` goes through streams. To run on hosts that implement WASI in part, `open-at` never asks
+//! `read` and `write` of descriptors are a plain pread and pwrite; no streams. What [`files`] does in one
+//! call is done in steps where the host does not. To run on hosts that implement WASI in part, `open-at` never asks
 //! for `mutate-directory` or synchronised writes, and the preopened directory is opened once more as
 //! `.` before it is listed or synchronised.
 
-use crate::bindings::insomnia::consolidation::{files, process};
-use crate::fs::{Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
-use crate::prelude::*;
-use crate::system::{Evidence, Identity, ProcessState, Scope, System};
-use wasip2::clocks::{monotonic_clock, wall_clock};
-use wasip2::filesystem::preopens;
-use wasip2::filesystem::types::{
+use crate::bindings::insomnia::consolidation::files::{self, CreateError};
+use crate::bindings::insomnia::consolidation::process;
+use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
+use crate::bindings::wasi::filesystem::preopens;
+use crate::bindings::wasi::filesystem::types::{
     Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
 };
+use crate::bindings::wasi::random;
+use crate::fs::{
+    self, Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Listed, NotCreated, Stat, Time,
+};
+use crate::prelude::*;
+use crate::system::{Evidence, Identity, ProcessState, Scope, System};
 
 /// An open directory.
 pub(crate) struct WasiDir {
@@ -37,6 +41,21 @@ impl WasiDir {
     fn open_at(&self, name: &str, open: OpenFlags, flags: DescriptorFlags) -> FsResult<Descriptor> {
         // No SYMLINK_FOLLOW: O_NOFOLLOW.
         self.descriptor.open_at(PathFlags::empty(), name, open, flags).map_err(error)
+    }
+
+    /// One call for each name, on hosts that can't do more in one.
+    fn list_in_steps(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        let stream = self.descriptor.read_directory().map_err(error)?;
+        loop {
+            match stream.read_directory_entry() {
+                Ok(None) => return Ok(()),
+                Ok(Some(entry)) => each(Listed::Named(&entry.name, kind(entry.type_))),
+                Err(ErrorCode::IllegalByteSequence) => each(Listed::NotUtf8),
+                // Hosts look at each name after they have read it; this one vanished in between.
+                Err(ErrorCode::NoEntry) => {}
+                Err(code) => return Err(error(code)),
+            }
+        }
     }
 }
 
@@ -71,16 +90,31 @@ impl Dir for WasiDir {
     }
 
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
-        let stream = self.descriptor.read_directory().map_err(error)?;
-        loop {
-            match stream.read_directory_entry() {
-                Ok(None) => return Ok(()),
-                Ok(Some(entry)) => each(Listed::Named(&entry.name, kind(entry.type_))),
-                Err(ErrorCode::IllegalByteSequence) => each(Listed::NotUtf8),
-                // Hosts look at each name after they have read it; this one vanished in between.
-                Err(ErrorCode::NoEntry) => {}
-                Err(code) => return Err(error(code)),
+        let mut tell = |names: Vec<files::Listed>| {
+            for listed in names {
+                each(
+                    listed
+                        .name
+                        .as_deref()
+                        .map_or(Listed::NotUtf8, |name| Listed::Named(name, kind(listed.kind))),
+                );
             }
+        };
+        let rest = match files::list_directory(&self.descriptor) {
+            Ok(beginning) => {
+                tell(beginning.names);
+                beginning.rest
+            }
+            Err(ErrorCode::Unsupported) => return self.list_in_steps(each),
+            Err(code) => return Err(error(code)),
+        };
+        let Some(rest) = rest else { return Ok(()) };
+        loop {
+            let names = rest.next().map_err(error)?;
+            if names.is_empty() {
+                return Ok(());
+            }
+            tell(names);
         }
     }
 
@@ -105,6 +139,27 @@ impl Dir for WasiDir {
 
     fn create(&self, name: &str) -> FsResult<WasiFile> {
         self.open_at(name, OpenFlags::CREATE | OpenFlags::EXCLUSIVE, DescriptorFlags::WRITE).map(WasiFile)
+    }
+
+    fn read_file(&self, name: &str, limit: u64) -> FsResult<Content> {
+        match files::read_file(&self.descriptor, name, limit) {
+            Ok(files::Content::Whole(content)) => Ok(Content::Whole(content)),
+            Ok(files::Content::TooLarge(begin)) => Ok(Content::TooLarge(begin)),
+            Ok(files::Content::NotAFile(type_)) => Ok(Content::NotAFile(kind(type_))),
+            Err(ErrorCode::Unsupported) => fs::read_in_steps(self, name, limit),
+            Err(code) => Err(error(code)),
+        }
+    }
+
+    fn create_file(&self, name: &str, content: &[u8], synchronise: bool) -> Result<(), NotCreated> {
+        match files::create_file(&self.descriptor, name, content, synchronise) {
+            Ok(()) => Ok(()),
+            Err(CreateError::NotCreated(ErrorCode::Unsupported)) => {
+                fs::create_in_steps(self, name, content, synchronise)
+            }
+            Err(CreateError::NotCreated(code)) => Err(NotCreated::NoName(error(code))),
+            Err(CreateError::NotWritten(code)) => Err(NotCreated::NotWhole(error(code))),
+        }
     }
 
     fn link(&self, name: &str, to: &Self, new_name: &str) -> FsResult<()> {
@@ -165,7 +220,7 @@ impl System for WasiSystem {
     }
 
     fn random(&self, bytes: &mut [u8]) {
-        let drawn = wasip2::random::random::get_random_bytes(bytes.len() as u64);
+        let drawn = random::random::get_random_bytes(bytes.len() as u64);
         for (byte, drawn) in bytes.iter_mut().zip(drawn) {
             *byte = drawn;
         }

@@ -8,6 +8,7 @@ use crate::types as plain;
     missing_docs,
     unreachable_pub,
     unsafe_code,
+    dead_code,
     reason = "generated from the documented WIT files, and private to this crate"
 )]
 mod generated {
@@ -20,7 +21,7 @@ mod generated {
 pub(crate) use generated::exports::insomnia::consolidation::{
     doctor, lock, memory, quarantine, runs, staging,
 };
-pub(crate) use generated::insomnia::consolidation::{files, process, types};
+pub(crate) use generated::insomnia::consolidation::{process, types};
 pub(crate) use generated::{Consolidation, ConsolidationPre};
 
 /// The value of a record with the same fields in the other of the two type families.

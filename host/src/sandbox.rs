@@ -4,7 +4,7 @@
 
 pub(crate) mod limits;
 
-use crate::bindings::{Consolidation, ConsolidationPre};
+use crate::bindings::{Consolidation, ConsolidationPre, process, types};
 use crate::engine::Runtime;
 use crate::error::{Error, Fault};
 use crate::wasi::{self, Root, Wasi};
@@ -52,11 +52,12 @@ impl Limited for State {
     }
 }
 
-/// Gives the component its imports: those of WASI, and `process`.
+/// Gives the component its imports: those of WASI and `files`, and `process`.
 pub(crate) fn link(engine: &Engine, component: &Component) -> wasmtime::Result<ConsolidationPre<State>> {
     let mut linker = Linker::<State>::new(engine);
     wasi::add_to_linker(&mut linker)?;
-    Consolidation::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+    types::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
+    process::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
     ConsolidationPre::new(linker.instantiate_pre(component)?)
 }
 

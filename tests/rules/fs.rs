@@ -1,7 +1,7 @@
 //! Reading whole files that grow, shrink, are too large or are none.
 
 use crate::support::faulty::{Fault, Faults, FaultyDir, Op};
-use consolidation_guest::fs::{Content, Dir, FsErrorKind, Kind, read_file, read_open_file};
+use consolidation_guest::fs::{Content, Dir, FsErrorKind, Kind, read_open_file};
 use consolidation_guest::native::NativeDir;
 use std::fs;
 use tempfile::{TempDir, tempdir};
@@ -27,7 +27,7 @@ fn file_of_any_size_up_to_the_limit_is_read_whole() {
     for size in [0, 1, 4_095, 4_096, 8_192, 65_535, 65_536, 65_537, limit - 1, limit] {
         let (place, dir) = with_file(size, &Faults::none());
         let expected = fs::read(place.path().join("name")).expect("a file");
-        assert_eq!(read_file(&dir, "name", LIMIT), Ok(Content::Whole(expected)), "{size}");
+        assert_eq!(dir.read_file("name", LIMIT), Ok(Content::Whole(expected)), "{size}");
     }
 }
 
@@ -38,7 +38,7 @@ fn file_above_the_limit_is_not_read_to_its_end() {
         let (place, dir) = with_file(10, &faults);
         let file = fs::File::options().write(true).open(place.path().join("name")).expect("the file opens");
         file.set_len(size).expect("a sparse file");
-        let Ok(Content::TooLarge(beginning)) = read_file(&dir, "name", LIMIT) else { panic!("{size}") };
+        let Ok(Content::TooLarge(beginning)) = dir.read_file("name", LIMIT) else { panic!("{size}") };
         assert_eq!(beginning[..10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert!(beginning.len() <= 65_536, "{} bytes were read", beginning.len());
     }
@@ -48,7 +48,7 @@ fn file_above_the_limit_is_not_read_to_its_end() {
 fn small_file_takes_one_read() {
     let faults = Faults::none();
     let (_place, dir) = with_file(812, &faults);
-    read_file(&dir, "name", LIMIT).expect("read");
+    dir.read_file("name", LIMIT).expect("read");
     assert_eq!(reads(&faults), 1);
 }
 
@@ -89,7 +89,7 @@ fn short_reads_are_completed() {
     for most in [1, 7, 811] {
         let (place, dir) = with_file(812, &Faults::of(Op::Read, Fault::Short(most)));
         let expected = fs::read(place.path().join("name")).expect("a file");
-        assert_eq!(read_file(&dir, "name", LIMIT), Ok(Content::Whole(expected)), "{most}");
+        assert_eq!(dir.read_file("name", LIMIT), Ok(Content::Whole(expected)), "{most}");
     }
 }
 
@@ -104,9 +104,9 @@ fn interrupted_read_is_repeated_and_another_failure_is_one() {
         Fault::Pass
     });
     let (_place, dir) = with_file(812, &faults);
-    assert!(matches!(read_file(&dir, "name", LIMIT), Ok(Content::Whole(content)) if content.len() == 812));
+    assert!(matches!(dir.read_file("name", LIMIT), Ok(Content::Whole(content)) if content.len() == 812));
     let (_place, dir) = with_file(812, &Faults::of(Op::Read, Fault::Refuse(FsErrorKind::Io)));
-    assert_eq!(read_file(&dir, "name", LIMIT).expect_err("no content").kind, FsErrorKind::Io);
+    assert_eq!(dir.read_file("name", LIMIT).expect_err("no content").kind, FsErrorKind::Io);
 }
 
 #[test]
@@ -114,15 +114,15 @@ fn what_is_no_file_is_not_opened() {
     let faults = Faults::none();
     let (place, dir) = with_file(1, &faults);
     fs::create_dir(place.path().join("directory")).expect("a directory");
-    assert_eq!(read_file(&dir, "directory", LIMIT), Ok(Content::NotAFile(Kind::Directory)));
+    assert_eq!(dir.read_file("directory", LIMIT), Ok(Content::NotAFile(Kind::Directory)));
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("name", place.path().join("link")).expect("a link");
-        assert_eq!(read_file(&dir, "link", LIMIT), Ok(Content::NotAFile(Kind::Symlink)));
+        assert_eq!(dir.read_file("link", LIMIT), Ok(Content::NotAFile(Kind::Symlink)));
         crate::support::make_fifo(&place.path().join("pipe"));
-        assert_eq!(read_file(&dir, "pipe", LIMIT), Ok(Content::NotAFile(Kind::Other)));
+        assert_eq!(dir.read_file("pipe", LIMIT), Ok(Content::NotAFile(Kind::Other)));
     }
-    assert_eq!(read_file(&dir, "nothing", LIMIT).expect_err("no file").kind, FsErrorKind::NotFound);
+    assert_eq!(dir.read_file("nothing", LIMIT).expect_err("no file").kind, FsErrorKind::NotFound);
     assert!(faults.calls().iter().all(|call| call.op != Op::Open), "{:?}", faults.calls());
 }
 

@@ -5,7 +5,7 @@ use super::beginnings::LOOKS_LIKE_AN_ENTRY;
 use super::world::{Process, SimDir, SimSystem, State};
 use consolidation_guest::durable::Durability;
 use consolidation_guest::error::{Error, ErrorCode};
-use consolidation_guest::fs::{Content, Dir, FsError, FsErrorKind, read_file};
+use consolidation_guest::fs::{Content, Dir, FsError, FsErrorKind};
 use consolidation_guest::layout::{BEFORE_PATH, EntryId, MEMORY, RecordName, Token};
 use consolidation_guest::lock::{AcquireOptions, Held, ReleaseReport};
 use consolidation_guest::memory::Change;
@@ -239,7 +239,7 @@ fn proposal(process: &Process, which: [bool; RECORDS.len()]) -> Result<Vec<Chang
         let path = name.path();
         let read = || {
             let dir = process.root().open_dir(MEMORY)?.open_dir(kind)?;
-            match read_file(&dir, &name.file_name(), MAX_RECORD_BYTES)? {
+            match dir.read_file(&name.file_name(), MAX_RECORD_BYTES)? {
                 Content::Whole(content) => Ok(content),
                 Content::TooLarge(_) | Content::NotAFile(_) => Err(FsError::new(FsErrorKind::Io)),
             }

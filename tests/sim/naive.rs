@@ -3,7 +3,7 @@
 
 use super::world::{Process, SimDir};
 use crate::support::original_record;
-use consolidation_guest::fs::{Content, Dir, File, FsErrorKind, FsResult, read_file};
+use consolidation_guest::fs::{Content, Dir, File, FsErrorKind, FsResult};
 use consolidation_guest::layout::{LOCK, STAGING};
 use consolidation_guest::record::LockRecord;
 use consolidation_guest::system::{ProcessState, System};
@@ -28,7 +28,7 @@ fn record(process: &Process) -> String {
 
 /// What is in the lock; and whether its owner lives.
 fn owner_lives(process: &Process, staging: &SimDir, name: &str) -> FsResult<Option<bool>> {
-    let content = match read_file(staging, name, 1 << 20) {
+    let content = match staging.read_file(name, 1 << 20) {
         Ok(Content::Whole(content)) => content,
         Ok(_) => Vec::new(),
         Err(error) if error.kind == FsErrorKind::NotFound => return Ok(None),

@@ -3,7 +3,7 @@
 
 use super::{Holder, UNREADABLE_GRACE_SECONDS};
 use crate::error::{Error, Owner, Result};
-use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Stat, Time, read_file};
+use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Stat, Time};
 use crate::layout::{ASIDE, ASIDE_PATH, LOCK, LOCK_PATH, Token};
 use crate::liveness::{Verdict, judge_record};
 use crate::prelude::*;
@@ -246,7 +246,7 @@ impl Skimmed {
 /// The content of the lock file; none if there is none. One that is too large is cut off, which makes
 /// it unreadable.
 pub(super) fn read_lock<D: Dir>(staging: &D, place: Place) -> Result<Option<Vec<u8>>> {
-    match read_file(staging, place.name(), MAX_RECORD_BYTES) {
+    match staging.read_file(place.name(), MAX_RECORD_BYTES) {
         Ok(Content::Whole(content) | Content::TooLarge(content)) => Ok(Some(content)),
         // It was a file a moment ago. Whoever asks compares with that file, or parses.
         Ok(Content::NotAFile(_)) => Ok(Some(Vec::new())),
@@ -333,7 +333,7 @@ pub(super) fn tail_carries(file: &impl File, size: u64, token: Token) -> FsResul
 
 /// A record that may or may not be there and whole.
 pub(super) fn read_record<D: Dir>(dir: &D, name: &str) -> Option<LockRecord> {
-    let Ok(Content::Whole(content)) = read_file(dir, name, MAX_RECORD_BYTES) else {
+    let Ok(Content::Whole(content)) = dir.read_file(name, MAX_RECORD_BYTES) else {
         return None;
     };
     LockRecord::parse(&content).ok()

@@ -2,7 +2,7 @@
 //! is never used twice, so a flag that was judged can be removed at any later moment.
 
 use crate::error::{Error, Result};
-use crate::fs::{Content, Dir, FsErrorKind, FsResult, Kind, Listed, Time, read_file};
+use crate::fs::{Content, Dir, FsErrorKind, FsResult, Kind, Listed, Time};
 use crate::layout::{FlagName, OWNERS_PATH, PUBLISH_SUFFIX, owners_path};
 use crate::liveness::{DEFAULT_LEASE_SECONDS, Lease, Verdict, judge_flag};
 use crate::prelude::*;
@@ -50,7 +50,7 @@ pub(super) fn remove_flag_file<D: Dir>(owners: &D, name: &str) -> Result<()> {
 
 /// The lease of a flag whose owner can't be probed.
 pub(super) fn lease_of<D: Dir>(owners: &D, flag: &FlagName, now: Option<Time>) -> Lease {
-    let seconds = match read_file(owners, flag.as_str(), MAX_RECORD_BYTES) {
+    let seconds = match owners.read_file(flag.as_str(), MAX_RECORD_BYTES) {
         Ok(Content::Whole(content)) => match LockRecord::parse(&content) {
             Ok(record) if record.token == Some(flag.token.to_string()) => record.lease_seconds,
             // Its owner stopped before it had written the record, or a writer of the original format

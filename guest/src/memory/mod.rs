@@ -8,7 +8,7 @@ pub mod update;
 
 use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Content, Dir, FsErrorKind, Listed, Time, read_file};
+use crate::fs::{Content, Dir, FsErrorKind, Listed, Time};
 use crate::layout::{EntryId, MEMORY, RecordName};
 use crate::order;
 use crate::prelude::*;
@@ -166,7 +166,7 @@ fn unusable(name: &RecordName, reason: &str) -> Error {
 
 /// The text of a record's file; none if there is none.
 fn read_text(dir: &impl Dir, name: &RecordName) -> Result<Option<String>> {
-    match read_file(dir, &name.file_name(), MAX_RECORD_BYTES) {
+    match dir.read_file(&name.file_name(), MAX_RECORD_BYTES) {
         Ok(Content::Whole(content)) => {
             format::text_of(content).map(Some).map_err(|fault| unusable(name, &fault.to_string()))
         }

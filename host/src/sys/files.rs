@@ -150,6 +150,88 @@ pub(crate) fn write(file: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize>
     rustix::io::pwrite(file, bytes, offset)
 }
 
+/// What stands where a regular file should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Whole(Vec<u8>),
+    /// It has more bytes than the limit. How it begins.
+    TooLarge(Vec<u8>),
+    NotAFile(FileType),
+}
+
+/// How much is read of a file that is too large, to say what it is.
+const BEGINNING: u64 = 4 * 1024;
+/// How much one read takes where it is not known how much there is.
+const CHUNK: u64 = 64 * 1024;
+
+/// Reads a whole regular file of so many bytes at the most. It is looked at before it is opened, and the size
+/// tells a whole read from a short one.
+pub(crate) fn read_whole(directory: impl AsFd, name: &str, limit: u64) -> Result<Content> {
+    let directory = directory.as_fd();
+    let stat = stat(directory, name)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind != FileType::RegularFile {
+        return Ok(Content::NotAFile(kind));
+    }
+    let file = open(directory, name, How { read: true, ..How::default() })?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let mut content: Vec<u8> = Vec::new();
+    loop {
+        let done = content.len() as u64;
+        if done > limit || size > limit && done >= BEGINNING {
+            return Ok(Content::TooLarge(content));
+        }
+        let ask = match size {
+            _ if size > limit => BEGINNING - done,
+            // One byte more than there should be, so that a file that grew is noticed.
+            _ if done < size => size - done + 1,
+            _ => CHUNK,
+        };
+        content.reserve_exact(usize::try_from(ask).unwrap_or(usize::MAX));
+        let read = match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut content), done) {
+            Err(Errno::INTR) => continue,
+            other => other? as u64,
+        };
+        if read == 0 || done + read == size && read < ask {
+            return Ok(if size > limit { Content::TooLarge(content) } else { Content::Whole(content) });
+        }
+    }
+}
+
+/// Why there is no new file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotCreated {
+    /// The name was not made.
+    NoName(Errno),
+    /// The name is there; what is in it is not whole, or not synchronised.
+    NotWhole(Errno),
+}
+
+/// Creates a file that does not exist yet, with this content.
+pub(crate) fn create_whole(
+    directory: impl AsFd,
+    name: &str,
+    content: &[u8],
+    synchronise: bool,
+) -> std::result::Result<(), NotCreated> {
+    let how = How { write: true, create: true, exclusive: true, ..How::default() };
+    let file = open(directory, name, how).map_err(NotCreated::NoName)?;
+    let mut done = 0;
+    while done < content.len() {
+        match write(&file, &content[done..], done as u64) {
+            // A write of nothing would go on for ever.
+            Ok(0) => return Err(NotCreated::NotWhole(Errno::NOSPC)),
+            Ok(written) => done += written,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(NotCreated::NotWhole(error)),
+        }
+    }
+    if synchronise {
+        sync(&file).map_err(NotCreated::NotWhole)?;
+    }
+    Ok(())
+}
+
 /// A name in a directory and what it stands for; no name if it is not UTF-8.
 pub(crate) type Listed = (Option<String>, FileType);
 
@@ -162,7 +244,7 @@ pub(crate) struct ListingBuffer(#[cfg(any(target_os = "linux", target_os = "andr
 pub(crate) struct Listing {
     directory: Arc<OwnedFd>,
     buffer: ListingBuffer,
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    /// Names that were read and not handed out.
     read: std::collections::VecDeque<Listed>,
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     names: rustix::fs::Dir,
@@ -182,7 +264,6 @@ impl Listing {
         };
         Ok(Listing {
             buffer,
-            #[cfg(any(target_os = "linux", target_os = "android"))]
             read: std::collections::VecDeque::new(),
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
             names: rustix::fs::Dir::read_from(&directory)?,
@@ -192,22 +273,58 @@ impl Listing {
 
     /// The next name but `.` and `..`; none at the end.
     pub(crate) fn next(&mut self) -> Result<Option<Listed>> {
+        if self.read.is_empty() {
+            self.read = self.next_names()?.into();
+        }
+        Ok(self.read.pop_front())
+    }
+
+    /// The next names but `.` and `..`, as many as one call to the kernel gives; none at the end.
+    pub(crate) fn next_names(&mut self) -> Result<Vec<Listed>> {
+        if !self.read.is_empty() {
+            return Ok(std::mem::take(&mut self.read).into());
+        }
         loop {
-            match self.next_raw()? {
-                // Before all else: where types are not told, they are not told of these either.
-                Some((Some(name), _)) if name == "." || name == ".." => {}
-                Some((Some(name), FileType::Unknown)) => {
-                    // Some file systems don't tell the type with the name.
-                    return match stat(&self.directory, &name) {
-                        Ok(stat) => Ok(Some((Some(name), FileType::from_raw_mode(stat.st_mode)))),
-                        // It vanished in between.
-                        Err(Errno::NOENT) => continue,
-                        Err(error) => Err(error),
-                    };
-                }
-                other => return Ok(other),
+            let mut names = self.next_raw()?;
+            if names.is_empty() {
+                return Ok(names);
+            }
+            // Before all else: where types are not told, they are not told of these either.
+            names.retain(|(name, _)| !matches!(name.as_deref(), Some("." | "..")));
+            if names.iter().any(|(name, kind)| name.is_some() && *kind == FileType::Unknown) {
+                names = self.look_at(names)?;
+            }
+            if !names.is_empty() {
+                return Ok(names);
             }
         }
+    }
+
+    /// Some file systems don't tell the type with the name.
+    fn look_at(&self, mut names: Vec<Listed>) -> Result<Vec<Listed>> {
+        let mut failed = Ok(());
+        names.retain_mut(|(name, kind)| match name {
+            Some(name) if *kind == FileType::Unknown => match stat(&self.directory, name) {
+                Ok(stat) => {
+                    *kind = FileType::from_raw_mode(stat.st_mode);
+                    true
+                }
+                Err(error) => {
+                    // One that vanished in between is no name any more.
+                    if error != Errno::NOENT {
+                        failed = Err(error);
+                    }
+                    false
+                }
+            },
+            _ => true,
+        });
+        failed.map(|()| names)
+    }
+
+    /// Has the names handed out again, before those that follow.
+    pub(crate) fn put_back(&mut self, names: Vec<Listed>) {
+        self.read = names.into();
     }
 
     /// What the next listing may use.
@@ -216,27 +333,32 @@ impl Listing {
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn next_raw(&mut self) -> Result<Option<Listed>> {
-        if self.read.is_empty() {
-            let ListingBuffer(buffer) = &mut self.buffer;
-            buffer.reserve_exact(LISTING_BYTES);
-            let mut raw = rustix::fs::RawDir::new(&self.directory, buffer.spare_capacity_mut());
-            while let Some(entry) = raw.next() {
-                let entry = entry?;
-                self.read.push_back((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type()));
-                if raw.is_buffer_empty() {
-                    break;
-                }
+    fn next_raw(&mut self) -> Result<Vec<Listed>> {
+        let ListingBuffer(buffer) = &mut self.buffer;
+        buffer.reserve_exact(LISTING_BYTES);
+        let mut names = Vec::new();
+        let mut raw = rustix::fs::RawDir::new(&self.directory, buffer.spare_capacity_mut());
+        while let Some(entry) = raw.next() {
+            let entry = entry?;
+            names.push((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type()));
+            if raw.is_buffer_empty() {
+                break;
             }
         }
-        Ok(self.read.pop_front())
+        Ok(names)
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn next_raw(&mut self) -> Result<Option<Listed>> {
-        let Some(entry) = self.names.read() else { return Ok(None) };
-        let entry = entry?;
-        Ok(Some((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type())))
+    fn next_raw(&mut self) -> Result<Vec<Listed>> {
+        const NAMES: usize = 500;
+        let mut names = Vec::new();
+        while names.len() < NAMES
+            && let Some(entry) = self.names.read()
+        {
+            let entry = entry?;
+            names.push((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type()));
+        }
+        Ok(names)
     }
 }
 
@@ -358,6 +480,84 @@ mod tests {
         assert_eq!(read(&file, 0, 0).expect("read"), b"");
         rename(&place.inside, "new", &place.inside, "file").expect("it replaces the other");
         assert_eq!(fs::read(place.dir.path().join("inside/file")).expect("read"), b"012x456789");
+    }
+
+    #[test]
+    fn whole_file_is_read_and_one_that_is_none_is_not_opened() {
+        let place = Place::new();
+        let inside = &place.inside;
+        let path = |name: &str| place.dir.path().join("inside").join(name);
+        let whole = |name: &str, limit| read_whole(inside, name, limit);
+        assert_eq!(whole("file", 100), Ok(Content::Whole(b"content".into())));
+        assert_eq!(whole("file", 7), Ok(Content::Whole(b"content".into())));
+        assert_eq!(whole("file", 6), Ok(Content::TooLarge(b"content".into())));
+        fs::write(path("empty"), "").expect("written");
+        assert_eq!(whole("empty", 100), Ok(Content::Whole(Vec::new())));
+        let large = vec![b'x'; 200_000];
+        fs::write(path("large"), &large).expect("written");
+        assert_eq!(whole("large", 200_000), Ok(Content::Whole(large.clone())));
+        assert_eq!(whole("large", 199_999), Ok(Content::TooLarge(large[..4096].to_vec())));
+        assert_eq!(whole("good", 100), Ok(Content::NotAFile(FileType::Symlink)));
+        assert_eq!(whole("bad", 100), Ok(Content::NotAFile(FileType::Symlink)));
+        assert_eq!(whole("deep", 100), Ok(Content::NotAFile(FileType::Directory)));
+        assert_eq!(whole("missing", 100), Err(Errno::NOENT));
+        assert_eq!(whole("../outside/secret", 100), Err(Errno::PERM));
+        let made = std::process::Command::new("mkfifo").arg(path("pipe")).status().expect("there is mkfifo");
+        assert!(made.success());
+        assert_eq!(whole("pipe", 100), Ok(Content::NotAFile(FileType::Fifo)));
+    }
+
+    /// Files of the kernel's own are regular ones of no bytes that have some.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn file_that_has_more_than_its_size_says_is_read_to_its_end() {
+        let proc = Arc::new(open_directory(Path::new("/proc/self")).expect("it opens"));
+        let Ok(Content::Whole(status)) = read_whole(&proc, "status", 1 << 20) else { panic!("it is read") };
+        assert!(status.starts_with(b"Name:") && status.ends_with(b"\n"));
+        assert!(matches!(read_whole(&proc, "status", 10), Ok(Content::TooLarge(_))));
+    }
+
+    #[test]
+    fn file_is_created_whole_and_a_name_that_is_taken_stays_as_it_is() {
+        let place = Place::new();
+        let inside = &place.inside;
+        for (name, synchronise) in [("one", false), ("two", true)] {
+            assert_eq!(create_whole(inside, name, b"new", synchronise), Ok(()));
+            assert_eq!(fs::read(place.dir.path().join("inside").join(name)).expect("read"), b"new");
+        }
+        for name in ["file", "good", "bad", "deep"] {
+            assert_eq!(create_whole(inside, name, b"new", false), Err(NotCreated::NoName(Errno::EXIST)));
+        }
+        assert_eq!(fs::read(place.dir.path().join("inside/file")).expect("read"), b"content");
+        assert_eq!(create_whole(inside, "../new", b"new", false), Err(NotCreated::NoName(Errno::PERM)));
+        assert!(!place.dir.path().join("new").exists());
+    }
+
+    #[test]
+    fn listing_in_parts_has_every_name_once() {
+        let place = Place::new();
+        for number in 0..2_000 {
+            fs::write(place.dir.path().join(format!("inside/{number:060}")), "").expect("written");
+        }
+        let mut listing = Listing::new(&place.inside, ListingBuffer::default()).expect("it opens");
+        let mut names = std::collections::BTreeSet::new();
+        let first = listing.next().expect("listed").expect("there are names");
+        names.extend(first.0);
+        let part = listing.next_names().expect("listed");
+        assert!(part.len() > 100);
+        listing.put_back(part);
+        loop {
+            let part = listing.next_names().expect("listed");
+            if part.is_empty() {
+                break;
+            }
+            for (name, _) in part {
+                assert!(names.insert(name.expect("UTF-8")), "no name twice");
+            }
+        }
+        assert_eq!(names.len(), 2_005);
+        assert!(!names.contains(".") && !names.contains(".."));
+        assert_eq!(listing.next_names(), Ok(Vec::new()));
     }
 
     #[test]

@@ -14,19 +14,6 @@ mod lean;
 mod preview2;
 
 #[cfg(lean_wasi)]
-use lean::REFUSES_NON_DIRECTORIES;
-#[cfg(lean_wasi)]
 pub(crate) use lean::{Root, Wasi, add_to_linker};
 #[cfg(not(lean_wasi))]
-use preview2::REFUSES_NON_DIRECTORIES;
-#[cfg(not(lean_wasi))]
 pub(crate) use preview2::{Root, Wasi, add_to_linker};
-
-use crate::bindings::files::Host;
-use crate::sandbox::State;
-
-impl Host for State {
-    fn refuses_non_directories(&mut self) -> bool {
-        REFUSES_NON_DIRECTORIES
-    }
-}

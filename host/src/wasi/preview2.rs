@@ -4,7 +4,8 @@
 use crate::sandbox::State;
 use std::io;
 use std::path::Path;
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{HasData, Linker, ResourceTable, ResourceType, Val};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemView as _};
@@ -15,8 +16,6 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 /// The guest's name for the workspace root.
 const GUEST_ROOT: &str = ".";
-/// `wasmtime-wasi` opens files and directories alike and looks afterwards.
-pub(super) const REFUSES_NON_DIRECTORIES: bool = false;
 /// Descriptors, directory streams and the like that are open at the same time.
 const MAX_RESOURCES: usize = 1024;
 /// How much of what the guest prints is kept. It prints only when it panics.
@@ -77,7 +76,31 @@ impl WasiView for State {
     }
 }
 
-/// Gives the component its imports of WASI. `wasi:sockets` is not among them.
+/// What a host answers that can't do several calls in one: the component takes the steps itself.
+fn add_files_to_linker(to: &mut Linker<State>) -> wasmtime::Result<()> {
+    enum Listing {}
+
+    let mut files = to.instance("insomnia:consolidation/files@0.1.0")?;
+    // Files and directories are opened alike and looked at afterwards.
+    files.func_wrap("refuses-non-directories", |_: StoreContextMut<'_, State>, (): ()| Ok((false,)))?;
+    files.func_new("read-file", |_, _, _, results| unsupported(results))?;
+    files.func_new("create-file", |_, _, _, results| {
+        let code = Val::Enum("unsupported".into());
+        results[0] =
+            Val::Result(Err(Some(Box::new(Val::Variant("not-created".into(), Some(Box::new(code)))))));
+        Ok(())
+    })?;
+    files.resource("listing", ResourceType::host::<Listing>(), |_, _| Ok(()))?;
+    files.func_new("list-directory", |_, _, _, results| unsupported(results))?;
+    files.func_new("[method]listing.next", |_, _, _, results| unsupported(results))
+}
+
+fn unsupported(results: &mut [Val]) -> wasmtime::Result<()> {
+    results[0] = Val::Result(Err(Some(Box::new(Val::Enum("unsupported".into())))));
+    Ok(())
+}
+
+/// Gives the component its imports of WASI and `files`. `wasi:sockets` is not among them.
 pub(crate) fn add_to_linker(to: &mut Linker<State>) -> wasmtime::Result<()> {
     struct Table;
     impl HasData for Table {
@@ -87,6 +110,7 @@ pub(crate) fn add_to_linker(to: &mut Linker<State>) -> wasmtime::Result<()> {
         &mut state.wasi.table
     }
 
+    add_files_to_linker(to)?;
     sync::io::error::add_to_linker::<State, Table>(to, table)?;
     sync::io::poll::add_to_linker::<State, Table>(to, table)?;
     sync::io::streams::add_to_linker::<State, Table>(to, table)?;

@@ -35,7 +35,7 @@ impl AsFd for Descriptor {
 }
 
 impl Descriptor {
-    fn list(&self, buffer: ListingBuffer) -> files::Result<Listing> {
+    pub(super) fn list(&self, buffer: ListingBuffer) -> files::Result<Listing> {
         match self {
             Descriptor::Root(Root(fd)) | Descriptor::Opened(fd) => Listing::new(fd, buffer),
         }
@@ -47,7 +47,7 @@ impl Descriptor {
 #[derive(Clone, Copy, ComponentType, Lower)]
 #[component(enum)]
 #[repr(u8)]
-enum DescriptorType {
+pub(super) enum DescriptorType {
     #[component(name = "unknown")]
     Unknown,
     #[component(name = "block-device")]
@@ -156,7 +156,7 @@ macro_rules! error_codes {
         #[component(enum)]
         #[repr(u8)]
         #[allow(dead_code, reason = "some cases stand for no error of this platform")]
-        enum ErrorCode {
+        pub(super) enum ErrorCode {
             $(#[component(name = $name)] $code),*
         }
 
@@ -211,9 +211,9 @@ error_codes! {
     CrossDevice "cross-device" XDEV,
 }
 
-type Answer<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
+pub(super) type Answer<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
-fn answer<T>(result: files::Result<T>) -> Answer<T> {
+pub(super) fn answer<T>(result: files::Result<T>) -> Answer<T> {
     Ok((result.map_err(ErrorCode::from),))
 }
 
@@ -223,14 +223,14 @@ fn time(seconds: i64, nanoseconds: u64) -> Option<Datetime> {
     Some(Datetime { seconds, nanoseconds: u32::try_from(nanoseconds).ok()? })
 }
 
-fn descriptor<'a>(
+pub(super) fn descriptor<'a>(
     store: &'a StoreContextMut<'_, State>,
     of: &Resource<Descriptor>,
 ) -> wasmtime::Result<BorrowedFd<'a>> {
     Ok(store.data().wasi.table.get(of)?.as_fd())
 }
 
-fn keep<T: Send + 'static>(
+pub(super) fn keep<T: Send + 'static>(
     store: &mut StoreContextMut<'_, State>,
     value: T,
 ) -> wasmtime::Result<Resource<T>> {

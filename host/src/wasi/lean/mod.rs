@@ -6,6 +6,7 @@
 
 mod cli;
 mod clocks;
+mod compound;
 mod filesystem;
 
 use crate::sandbox::State;
@@ -18,8 +19,6 @@ use wasmtime::component::{Linker, LinkerInstance, Resource, ResourceTable, Resou
 
 /// The guest's name for the workspace root.
 const GUEST_ROOT: &str = ".";
-/// The kernel is asked for a directory (O_DIRECTORY) and looks before it opens.
-pub(super) const REFUSES_NON_DIRECTORIES: bool = true;
 /// Descriptors, directory streams and the like that are open at the same time.
 const MAX_RESOURCES: usize = 1024;
 
@@ -67,10 +66,10 @@ impl Wasi {
     }
 }
 
-/// Gives the component its imports of WASI: those of the component itself and of a Rust standard library
-/// without network.
+/// Gives the component its imports of WASI and `files`.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     filesystem::add_to_linker(linker)?;
+    compound::add_to_linker(linker)?;
     clocks::add_to_linker(linker)?;
     cli::add_to_linker(linker)
 }

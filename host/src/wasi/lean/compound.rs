@@ -1,0 +1,148 @@
+//! `files`: several calls of `wasi:filesystem` in one. Invariant: each does what its steps would do, and no
+//! more; what it takes of memory is bounded whatever the guest asks for.
+
+use super::filesystem::{Descriptor, DescriptorType, ErrorCode, answer, descriptor, keep};
+use crate::sandbox::State;
+use crate::sys::files::{self, Listing, NotCreated};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType, WasmList, WasmStr};
+
+/// The largest file that is read in one call. Entries and records have 1 MiB at the most; the rest is read
+/// in parts.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum Content {
+    #[component(name = "whole")]
+    Whole(Vec<u8>),
+    #[component(name = "too-large")]
+    TooLarge(Vec<u8>),
+    #[component(name = "not-a-file")]
+    NotAFile(DescriptorType),
+}
+
+impl From<files::Content> for Content {
+    fn from(content: files::Content) -> Content {
+        match content {
+            files::Content::Whole(content) => Content::Whole(content),
+            files::Content::TooLarge(beginning) => Content::TooLarge(beginning),
+            files::Content::NotAFile(kind) => Content::NotAFile(kind.into()),
+        }
+    }
+}
+
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum CreateError {
+    #[component(name = "not-created")]
+    NotCreated(ErrorCode),
+    #[component(name = "not-written")]
+    NotWritten(ErrorCode),
+}
+
+impl From<NotCreated> for CreateError {
+    fn from(error: NotCreated) -> CreateError {
+        match error {
+            NotCreated::NoName(errno) => CreateError::NotCreated(errno.into()),
+            NotCreated::NotWhole(errno) => CreateError::NotWritten(errno.into()),
+        }
+    }
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Listed {
+    name: Option<String>,
+    kind: DescriptorType,
+}
+
+/// A listing of which there is more.
+struct Rest(Listing);
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Beginning {
+    names: Vec<Listed>,
+    rest: Option<Resource<Rest>>,
+}
+
+fn listed(names: Vec<files::Listed>) -> Vec<Listed> {
+    names.into_iter().map(|(name, kind)| Listed { name, kind: kind.into() }).collect()
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut linked = linker.instance("insomnia:consolidation/files@0.1.0")?;
+    // The kernel is asked for a directory (O_DIRECTORY) and looks before it opens.
+    linked.func_wrap("refuses-non-directories", |_: StoreContextMut<'_, State>, (): ()| Ok((true,)))?;
+
+    linked.func_wrap(
+        "read-file",
+        |store: StoreContextMut<'_, State>,
+         (directory, name, limit): (Resource<Descriptor>, WasmStr, u64)| {
+            if limit > MAX_FILE {
+                return Ok((Err(ErrorCode::Unsupported),));
+            }
+            let read = files::read_whole(descriptor(&store, &directory)?, &name.to_str(&store)?, limit);
+            answer(read.map(Content::from))
+        },
+    )?;
+
+    linked.func_wrap(
+        "create-file",
+        |store: StoreContextMut<'_, State>,
+         (directory, name, content, synchronise): (Resource<Descriptor>, WasmStr, WasmList<u8>, bool)| {
+            let directory = descriptor(&store, &directory)?;
+            let content = content.as_le_slice(&store);
+            let created = files::create_whole(directory, &name.to_str(&store)?, content, synchronise);
+            Ok((created.map_err(CreateError::from),))
+        },
+    )?;
+
+    linked.resource(
+        "listing",
+        ResourceType::host::<Rest>(),
+        |mut store: StoreContextMut<'_, State>, rep| {
+            let wasi = &mut store.data_mut().wasi;
+            let Rest(listing) = wasi.table.delete(Resource::<Rest>::new_own(rep))?;
+            wasi.listing_buffer = listing.into_buffer();
+            Ok(())
+        },
+    )?;
+
+    linked.func_wrap(
+        "list-directory",
+        |mut store: StoreContextMut<'_, State>, (directory,): (Resource<Descriptor>,)| {
+            let buffer = std::mem::take(&mut store.data_mut().wasi.listing_buffer);
+            let begin = |directory: &Descriptor| {
+                let mut listing = directory.list(buffer)?;
+                let names = listing.next_names()?;
+                // Whether there are more is known only from another call.
+                let more = if names.is_empty() { Vec::new() } else { listing.next_names()? };
+                Ok((listing, names, more))
+            };
+            match begin(store.data().wasi.table.get(&directory)?) {
+                Ok((mut listing, names, more)) => {
+                    let rest = if more.is_empty() {
+                        store.data_mut().wasi.listing_buffer = listing.into_buffer();
+                        None
+                    } else {
+                        listing.put_back(more);
+                        Some(keep(&mut store, Rest(listing))?)
+                    };
+                    Ok((Ok(Beginning { names: listed(names), rest }),))
+                }
+                Err(errno) => answer(Err(errno)),
+            }
+        },
+    )?;
+
+    linked.func_wrap(
+        "[method]listing.next",
+        |mut store: StoreContextMut<'_, State>, (listing,): (Resource<Rest>,)| {
+            let Rest(listing) = store.data_mut().wasi.table.get_mut(&listing)?;
+            answer(listing.next_names().map(listed))
+        },
+    )?;
+    Ok(())
+}
