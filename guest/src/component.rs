@@ -72,7 +72,7 @@ impl wit_staging::Guest for Component {
         let source = default_source.map(Source::from);
         let ids = workspace()?.stage(&[payload], source.as_ref(), durability.into())?;
         match ids.first() {
-            Some(id) => Ok(id.to_string()),
+            Some(id) => Ok(id.text()),
             None => Err(Error::new(ErrorCode::Internal, "one payload gave no id").into()),
         }
     }
@@ -180,6 +180,7 @@ impl wit_lock::Guest for Component {
         let recovered = held.recovered().iter().map(Into::into).collect();
         Ok(wit_lock::Acquired {
             recovered,
+            path: LOCK_PATH.to_owned(),
             lock: wit_lock::Held::new(HeldState { workspace, held: RefCell::new(held) }),
             took_over: took_over.map(Into::into),
         })
@@ -220,10 +221,6 @@ impl wit_lock::GuestHeld for HeldState {
         self.held.borrow().record().run_id.clone()
     }
 
-    fn path(&self) -> String {
-        LOCK_PATH.to_owned()
-    }
-
     fn record_consumed(&self, ids: Vec<String>) -> Result<(), wit::Error> {
         let ids = entry_ids(&ids)?;
         Ok(self.workspace.record_consumed(&mut self.held.borrow_mut(), ids)?)
@@ -252,7 +249,7 @@ impl wit_lock::GuestHeld for HeldState {
     }
 
     fn undo(&self, run: String) -> Result<String, wit::Error> {
-        Ok(self.held.borrow_mut().undo(run_id(&run)?)?.to_string())
+        Ok(self.held.borrow_mut().undo(run_id(&run)?)?.text())
     }
 
     fn record_command_group(&self, pgid: Option<u32>) -> Result<(), wit::Error> {
@@ -288,7 +285,7 @@ impl wit_runs::Guest for Component {
             runs: past.into_iter().map(Into::into).collect(),
             unreadable: unreadable
                 .into_iter()
-                .map(|(run, reason)| wit_runs::UnreadableRun { id: run.to_string(), reason })
+                .map(|(run, reason)| wit_runs::UnreadableRun { id: run.text(), reason })
                 .collect(),
         })
     }
@@ -496,7 +493,7 @@ impl From<Entry> for wit_staging::Entry {
     fn from(entry: Entry) -> Self {
         let Source { segment_id, start, end } = entry.source;
         wit_staging::Entry {
-            id: entry.id.to_string(),
+            id: entry.id.text(),
             json: entry.json,
             bytes: entry.bytes,
             staged_at_ms: entry.id.millis(),
@@ -551,10 +548,8 @@ impl From<ReleaseReport> for wit_lock::ReleaseReport {
 }
 
 fn failed(failed: &[(EntryId, String)]) -> Vec<wit_runs::FailedDelete> {
-    let convert = |(id, reason): &(EntryId, String)| wit_runs::FailedDelete {
-        id: id.to_string(),
-        reason: reason.clone(),
-    };
+    let convert =
+        |(id, reason): &(EntryId, String)| wit_runs::FailedDelete { id: id.text(), reason: reason.clone() };
     failed.iter().map(convert).collect()
 }
 
@@ -594,7 +589,7 @@ impl From<Finding> for wit_doctor::Finding {
 impl From<Past> for wit_runs::Run {
     fn from(Past { run, outcome, pending }: Past) -> Self {
         wit_runs::Run {
-            id: run.to_string(),
+            id: run.text(),
             ending: outcome.outcome.into(),
             owner: outcome.owner().into(),
             entry_count: outcome.entry_ids.len() as u64,
@@ -615,7 +610,7 @@ impl From<Past> for wit_runs::Run {
 impl From<&Recovered> for wit_runs::RecoveredRun {
     fn from(recovered: &Recovered) -> Self {
         wit_runs::RecoveredRun {
-            id: recovered.run.to_string(),
+            id: recovered.run.text(),
             ending: recovered.ending.into(),
             owner: recovered.owner.clone().into(),
             removed: recovered.removed,
@@ -761,13 +756,13 @@ impl From<Update> for wit_memory::Update {
 impl From<Attempt> for wit_quarantine::Attempt {
     fn from(attempt: Attempt) -> Self {
         let Attempt { id, attempts, quarantined } = attempt;
-        wit_quarantine::Attempt { id: id.to_string(), attempts, quarantined }
+        wit_quarantine::Attempt { id: id.text(), attempts, quarantined }
     }
 }
 
 impl From<Quarantined> for wit_quarantine::QuarantinedEntry {
     fn from(entry: Quarantined) -> Self {
         let Quarantined { id, reason, attempts, since, bytes } = entry;
-        wit_quarantine::QuarantinedEntry { id: id.to_string(), reason, attempts, since, bytes }
+        wit_quarantine::QuarantinedEntry { id: id.text(), reason, attempts, since, bytes }
     }
 }

@@ -83,7 +83,7 @@ pub fn to_line(content: &[u8], id: EntryId) -> Result<(String, Source), String> 
     let mut out = Writer::new(Layout::Compact, content.len() + 128);
     out.begin(b'{');
     out.name(b"id");
-    out.string(&id.to_string());
+    out.string(&id.text());
     let (out, source) = lay_out(content, out, None)?;
     Ok((text_of(out.into_bytes())?, source))
 }

@@ -553,7 +553,7 @@ fn before_file(run: RunId, changes: &[Change]) -> Vec<u8> {
         changes.iter().map(|change| 256 + change.before.as_deref().map_or(0, escaped_len)).sum();
     let mut json = Writer::new(Layout::Compact, 256 + texts);
     json.begin(b'{');
-    json.member_string("run_id", &run.to_string());
+    json.member_string("run_id", &run.text());
     json.name(b"records");
     json.begin(b'[');
     for change in changes {

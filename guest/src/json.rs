@@ -45,8 +45,9 @@ impl<'a> Text<'a> {
     }
 
     /// Does it say this?
+    #[inline]
     pub fn says(self, word: &str) -> bool {
-        if self.escaped { self.decode() == word } else { self.raw == word.as_bytes() }
+        if self.escaped { self.decode() == word } else { is_same(self.raw, word.as_bytes()) }
     }
 
     /// Which of these it says.
@@ -98,6 +99,39 @@ const fn each(byte: u8) -> u64 {
 /// The eight bytes at `at`, the first the lowest.
 fn word(text: &[u8], at: usize) -> Option<u64> {
     text.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Are they the same? Eight bytes at a time: names are too short for a call that compares memory.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.first_chunk::<8>(), other.first_chunk::<8>(), one.last_chunk::<8>(), other.last_chunk::<8>()) {
+        (Some(begin), Some(other_begin), Some(end), Some(other_end)) if one.len() <= 16 => {
+            u64::from_ne_bytes(*begin) == u64::from_ne_bytes(*other_begin)
+                && u64::from_ne_bytes(*end) == u64::from_ne_bytes(*other_end)
+        }
+        _ => one.iter().zip(other).all(|(one, other)| one == other),
+    }
+}
+
+/// Where the first quote, backslash or control character is, from `at` on, or where fewer than eight bytes are
+/// left; and all bits that are set in the bytes before it.
+fn plain_to(text: &[u8], mut at: usize, bits: &mut u64) -> usize {
+    // Where a byte is one of them, the subtraction sets its highest bit; it may also do so behind that byte,
+    // never before.
+    while let Some(word) = word(text, at) {
+        let (quote, backslash) = (word ^ each(b'"'), word ^ each(b'\\'));
+        let ends =
+            word.wrapping_sub(each(b' ')) | quote.wrapping_sub(each(1)) | backslash.wrapping_sub(each(1));
+        let ends = ends & !word & each(0x80);
+        *bits |= word;
+        if ends != 0 {
+            return at + (ends.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at
 }
 
 /// Reads one value, member by member and item by item, as the caller asks for them.
@@ -218,8 +252,17 @@ impl<'a> Reader<'a> {
         self.wrong(["expected ", what, found].concat())
     }
 
-    /// The next byte that is no white space; 0 at the end.
+    /// The next byte that is no white space; 0 at the end. Most often it is the very next one, and there is
+    /// nothing to pass over.
+    #[inline]
     fn peek(&mut self) -> u8 {
+        match self.text.get(self.at) {
+            Some(byte) if *byte > b' ' => *byte,
+            _ => self.peek_past_space(),
+        }
+    }
+
+    fn peek_past_space(&mut self) -> u8 {
         loop {
             match self.text.get(self.at) {
                 Some(b'\n' | b'\r' | b'\t') => self.at += 1,
@@ -355,21 +398,7 @@ impl<'a> Reader<'a> {
         self.at = start;
         let (mut bytes, mut escaped) = (0, false);
         loop {
-            // Eight bytes at a time up to a quote, a backslash or a control character. Where a byte is one,
-            // the subtraction sets its highest bit; it may also do so behind that byte, never before.
-            while let Some(word) = word(self.text, self.at) {
-                let (quote, backslash) = (word ^ each(b'"'), word ^ each(b'\\'));
-                let ends = word.wrapping_sub(each(b' '))
-                    | quote.wrapping_sub(each(1))
-                    | backslash.wrapping_sub(each(1));
-                let ends = ends & !word & each(0x80);
-                bytes |= word;
-                if ends != 0 {
-                    self.at += (ends.trailing_zeros() / 8) as usize;
-                    break;
-                }
-                self.at += 8;
-            }
+            self.at = plain_to(self.text, self.at, &mut bytes);
             match self.text.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -739,7 +768,11 @@ impl Writer {
         self.item();
         self.out.push(b'"');
         self.out.extend_from_slice(raw);
-        self.out.extend_from_slice(if self.layout == Layout::Pretty { b"\": " } else { b"\":" });
+        self.out.push(b'"');
+        self.out.push(b':');
+        if self.layout == Layout::Pretty {
+            self.out.push(b' ');
+        }
     }
 
     /// A string that, between its quotes, is written like this.
@@ -759,7 +792,10 @@ impl Writer {
         self.out.push(b'"');
         let mut rest = text.as_bytes();
         let special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
-        while let Some(at) = rest.iter().position(special) {
+        while let Some(at) = {
+            let plain = plain_to(rest, 0, &mut 0);
+            rest[plain..].iter().position(special).map(|at| plain + at)
+        } {
             self.out.extend_from_slice(&rest[..at]);
             let byte = rest[at];
             let short = match byte {

@@ -178,7 +178,7 @@ impl Outcome {
     pub fn new(run: RunId, ending: Ending, owner: Owner, ended_at: Time, entry_ids: Vec<EntryId>) -> Self {
         let Owner { pid, pod_name, started_at } = owner;
         Outcome {
-            run_id: run.to_string(),
+            run_id: run.text(),
             outcome: ending,
             pod_name,
             pid,
@@ -202,7 +202,7 @@ impl Outcome {
 
     /// Did a commit write it, of this run?
     pub fn is_commit_of(&self, run: RunId) -> bool {
-        matches!(self.outcome, Ending::Consolidated | Ending::Undone) && self.run_id == run.to_string()
+        matches!(self.outcome, Ending::Consolidated | Ending::Undone) && self.run_id == run.text()
     }
 
     /// Who held the lock.

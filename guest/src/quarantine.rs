@@ -313,7 +313,7 @@ impl<D: Dir, S: System> Held<D, S> {
             Some(quarantine) => quarantine,
             None => quarantine.insert(self.open_quarantine()?),
         };
-        let note = ReasonNote { id: id.to_string(), attempts, reason, since: now };
+        let note = ReasonNote { id: id.text(), attempts, reason, since: now };
         if !self.set_aside(quarantine, id, &note)? {
             return Ok(None);
         }

@@ -78,7 +78,7 @@ impl IdList {
         json.begin(b'[');
         for id in ids {
             json.item();
-            json.string(&id.to_string());
+            json.string(&id.text());
         }
         json.end(b']');
     }
@@ -185,7 +185,7 @@ impl LockRecord {
             pod_name: pod_name.into(),
             started_at: to_rfc3339(now),
             consumed_ids: IdList::default(),
-            token: Some(token.to_string()),
+            token: Some(token.text()),
             process_start: (!owner.start.is_empty()).then(|| owner.start.clone()),
             scope: Some(owner.scope.clone()),
             lease_seconds,
@@ -241,7 +241,7 @@ impl LockRecord {
 
     /// How a lock file with this token shows it, somewhere in its last [`TOKEN_TAIL`] bytes.
     pub fn token_mark(token: Token) -> String {
-        format!("\"token\": \"{token}\"")
+        ["\"token\": \"", &*token.text(), "\""].concat()
     }
 
     /// Who it is, for messages.

@@ -247,7 +247,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 // Made since: its owner has yet to look for its flag, which is gone.
                 Progress::Open => {}
                 Progress::Sealed => {
-                    let dead = dead.filter(|dead| dead.run_id == Some(run.to_string()));
+                    let dead = dead.filter(|dead| dead.run_id == Some(run.text()));
                     recovered.push(runs.end_sealed(run, dead, by, self.system.now(), self.new_id())?);
                 }
                 Progress::Committed => recovered.extend(runs.end_committed(run, staging, durability)?),

@@ -11,7 +11,7 @@ use alloc::alloc::{alloc as allocate, handle_alloc_error, realloc as reallocate}
 use core::alloc::Layout;
 use core::ops::Deref;
 use core::panic::PanicInfo;
-use core::ptr;
+use core::{ptr, slice};
 
 #[cfg(target_feature = "atomics")]
 compile_error!("the component is made for one thread");
@@ -19,9 +19,22 @@ compile_error!("the component is made for one thread");
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-// For `memcmp`, which compiled code takes for granted.
-#[link(name = "c")]
-unsafe extern "C" {}
+/// Compiled code takes this for granted, and C libraries for WebAssembly compare byte by byte.
+///
+/// # Safety
+/// As of `memcmp` of C: both have so many bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, len: usize) -> i32 {
+    // SAFETY: the caller promises that both have so many bytes.
+    let (one, other) = unsafe { (slice::from_raw_parts(one, len), slice::from_raw_parts(other, len)) };
+    let words = |bytes| <[u8]>::as_chunks::<8>(bytes).0.iter().map(|word| u64::from_ne_bytes(*word));
+    let same = words(one).zip(words(other)).take_while(|(one, other)| one == other).count() * 8;
+    let pairs = one[same..].iter().zip(&other[same..]);
+    pairs
+        .map(|(one, other)| i32::from(*one) - i32::from(*other))
+        .find(|difference| *difference != 0)
+        .unwrap_or(0)
+}
 
 /// Says why on standard error, for the message of the trap.
 #[panic_handler]

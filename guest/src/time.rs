@@ -129,10 +129,12 @@ pub fn parse_rfc3339(text: &str) -> Option<Time> {
 /// A time as the original format writes it: UTC, as many digits of the second as are needed, in threes. The
 /// beginning of 1970 for a year that has not four digits.
 pub fn to_rfc3339(time: Time) -> String {
-    fn push(text: &mut String, number: i64, digits: u32, behind: char) {
-        for place in (0..digits).rev() {
-            // The remainder is below ten.
-            text.push(char::from(b'0' + (number / 10_i64.pow(place) % 10) as u8));
+    fn push(text: &mut Vec<u8>, number: i64, digits: usize, behind: u8) {
+        let (begin, mut rest) = (text.len(), number.unsigned_abs());
+        text.resize(begin + digits, b'0');
+        for place in text[begin..].iter_mut().rev() {
+            *place += (rest % 10) as u8;
+            rest /= 10;
         }
         text.push(behind);
     }
@@ -143,19 +145,19 @@ pub fn to_rfc3339(time: Time) -> String {
         (year, month, day) = (1970, 1, 1);
     }
     let second = seconds.rem_euclid(DAY);
-    let mut text = String::with_capacity(30);
-    push(&mut text, year, 4, '-');
-    push(&mut text, month, 2, '-');
-    push(&mut text, day, 2, 'T');
-    push(&mut text, second / 3600, 2, ':');
-    push(&mut text, second / 60 % 60, 2, ':');
+    let mut text = Vec::with_capacity(30);
+    push(&mut text, year, 4, b'-');
+    push(&mut text, month, 2, b'-');
+    push(&mut text, day, 2, b'T');
+    push(&mut text, second / 3600, 2, b':');
+    push(&mut text, second / 60 % 60, 2, b':');
     let (mut fraction, mut digits) = (i64::from(nanoseconds), 9);
     while digits > 0 && fraction % 1000 == 0 {
         (fraction, digits) = (fraction / 1000, digits - 3);
     }
-    push(&mut text, second % 60, 2, if digits == 0 { 'Z' } else { '.' });
+    push(&mut text, second % 60, 2, if digits == 0 { b'Z' } else { b'.' });
     if digits > 0 {
-        push(&mut text, fraction, digits, 'Z');
+        push(&mut text, fraction, digits, b'Z');
     }
-    text
+    String::from_utf8(text).unwrap_or_default()
 }

@@ -90,19 +90,14 @@ impl Dir for WasiDir {
     }
 
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
-        let mut tell = |names: Vec<files::Listed>| {
-            for listed in names {
-                each(
-                    listed
-                        .name
-                        .as_deref()
-                        .map_or(Listed::NotUtf8, |name| Listed::Named(name, kind(listed.kind))),
-                );
+        let mut tell = |names: &files::Names| {
+            for (name, type_) in names.text.split_terminator('/').zip(&names.kinds) {
+                each(if name.is_empty() { Listed::NotUtf8 } else { Listed::Named(name, kind(*type_)) });
             }
         };
         let rest = match files::list_directory(&self.descriptor) {
             Ok(beginning) => {
-                tell(beginning.names);
+                beginning.names.iter().for_each(&mut tell);
                 beginning.rest
             }
             Err(ErrorCode::Unsupported) => return self.list_in_steps(each),
@@ -110,11 +105,10 @@ impl Dir for WasiDir {
         };
         let Some(rest) = rest else { return Ok(()) };
         loop {
-            let names = rest.next().map_err(error)?;
-            if names.is_empty() {
-                return Ok(());
+            match rest.next().map_err(error)? {
+                Some(names) => tell(&names),
+                None => return Ok(()),
             }
-            tell(names);
         }
     }
 

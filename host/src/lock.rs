@@ -60,16 +60,9 @@ impl Lock {
     ) -> Result<Lock, Error> {
         let token = token()?;
         let options = lock_options(how, durability, &token);
-        let (instance, (acquired, path)) =
+        let (instance, acquired) =
             workspace.call_and_keep("acquire the lock", Some(&token), |store, component| {
-                let lock = component.insomnia_consolidation_lock();
-                match lock.call_acquire(&mut *store, &options)? {
-                    Ok(acquired) => {
-                        let path = lock.held().call_path(store, acquired.lock)?;
-                        Ok(Ok((acquired, path)))
-                    }
-                    Err(error) => Ok(Err(error)),
-                }
+                component.insomnia_consolidation_lock().call_acquire(store, &options)
             })?;
         let took_over = acquired.took_over.map(Takeover::from);
         if let Some(takeover) = &took_over {
@@ -87,7 +80,7 @@ impl Lock {
             consumed: AtomicU64::new(0),
             has_command: AtomicBool::new(false),
         });
-        let path = workspace.root().join(path);
+        let path = workspace.root().join(acquired.path);
         let mut lock = Lock { path, took_over, recovered, registration: None, held };
         // Also without a lease, and often enough with a long one: a refresh is what finds out that somebody
         // removed the lock by force.
@@ -270,7 +263,7 @@ impl Lock {
             whole.removed += report.removed;
             whole.missing += report.missing;
             whole.failed.extend(report.failed.into_iter().map(Into::into));
-            warn_of(&self.held.workspace.root().display().to_string(), report.note.as_deref());
+            warn_of(self.held.workspace.root(), report.note.as_deref());
             whole.note = whole.note.or(report.note);
             if report.left == 0 {
                 return Ok(whole);
@@ -361,7 +354,7 @@ impl Lock {
                 Err(error) => return Err(error),
             }
         }
-        let root = self.held.workspace.root().display().to_string();
+        let workspace = Arc::clone(&self.held.workspace);
         let mut report =
             self.release(OPERATION, |lock, store, resource| lock.call_release_with_cleanup(store, resource))?;
         for earlier in deleted {
@@ -370,10 +363,10 @@ impl Lock {
             report.failed.extend(earlier.failed.into_iter().map(Into::into));
             report.note = earlier.note.or(report.note);
         }
-        warn_of(&root, report.note.as_deref());
+        warn_of(workspace.root(), report.note.as_deref());
         for failed in &report.failed {
             tracing::warn!(
-                %root,
+                root = %workspace.root().display(),
                 id = failed.id,
                 reason = failed.reason,
                 "could not delete a consumed entry; the next run tries again"
@@ -381,7 +374,7 @@ impl Lock {
         }
         if report.lost {
             tracing::warn!(
-                %root,
+                root = %workspace.root().display(),
                 "the lock was another's by the time the entries were deleted; the run had been committed"
             );
         }
@@ -396,11 +389,11 @@ impl Lock {
     /// [`LockLost`](crate::ErrorCode::LockLost): another owner has taken over. An I/O error: the lock may still
     /// be on disk.
     pub fn release_only(self, reason: Option<&str>) -> Result<ReleaseReport, Error> {
-        let root = self.held.workspace.root().display().to_string();
+        let workspace = Arc::clone(&self.held.workspace);
         let report = self.release("release the lock", |lock, store, resource| {
             lock.call_release_only(store, resource, reason)
         })?;
-        warn_of(&root, report.note.as_deref());
+        warn_of(workspace.root(), report.note.as_deref());
         Ok(report)
     }
 
@@ -450,9 +443,9 @@ impl Lock {
 }
 
 /// Says what people should know of a run that is committed.
-fn warn_of(root: &str, note: Option<&str>) {
+fn warn_of(root: &Path, note: Option<&str>) {
     if let Some(note) = note {
-        tracing::warn!(root, note, "the run is committed");
+        tracing::warn!(root = %root.display(), note, "the run is committed");
     }
 }
 

@@ -235,11 +235,8 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
     /// The live flags but ours, sorted. Dead owners' flags are removed on the way.
     fn live_flags(&self) -> Result<Vec<(FlagName, Verdict)>> {
         let mut live = Vec::new();
-        let Roster { flags, copies } = roster(self.owners)?;
+        let Roster { flags, copies } = roster(self.owners, Some(self.flag))?;
         for flag in flags {
-            if flag == *self.flag {
-                continue;
-            }
             let verdict = judge_flag(&flag, self.me, self.system, || self.lease_of(&flag));
             if verdict.is_dead() {
                 lower(self.owners, &flag)?;

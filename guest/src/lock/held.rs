@@ -49,7 +49,7 @@ impl<D: Dir, S: System> Held<D, S> {
     fn record_named(&mut self, ids: &[EntryId], temporary: EntryId) -> Result<()> {
         let run = if ids.is_empty() { None } else { self.run.or(Some(temporary)) };
         let earlier = core::mem::replace(&mut self.record.consumed_ids, ids.to_vec().into());
-        let earlier_run = core::mem::replace(&mut self.record.run_id, run.map(|run| run.to_string()));
+        let earlier_run = core::mem::replace(&mut self.record.run_id, run.map(|run| run.text()));
         let rewritten = self.rewrite(temporary);
         if rewritten.is_err() {
             (self.record.consumed_ids, self.record.run_id) = (earlier, earlier_run);
@@ -289,7 +289,7 @@ impl<D: Dir, S: System> Held<D, S> {
             None => (Ending::Consolidated, self.consumed.clone()),
         };
         let mut outcome = Outcome::new(run, ending, self.record.owner(), self.system.now(), ids);
-        outcome.undoes = self.undoes.map(|undone| undone.to_string());
+        outcome.undoes = self.undoes.map(|undone| undone.text());
         outcome.changes = changed_records(&self.changes);
         let again = core::mem::replace(&mut self.tried, true);
         let changes = &self.changes;

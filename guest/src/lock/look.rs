@@ -116,7 +116,7 @@ fn look_at<D: Dir, S: System>(
             return Ok(Found::Unreadable { reason, content, modified: stat.modified, changed });
         }
     };
-    if own.is_some_and(|own| record.token.as_deref() == Some(own.to_string().as_str())) {
+    if own.is_some_and(|own| record.token.as_deref() == Some(&*own.text())) {
         return Ok(Found::Ours);
     }
     let verdict = judge_record(&record, stat.modified, now, me, system);
@@ -293,11 +293,15 @@ pub(super) fn carries<D: Dir>(staging: &D, token: Token) -> Result<Carried> {
 
 pub(super) fn carries_at<D: Dir>(staging: &D, place: Place, token: Token) -> Result<Carried> {
     let look = || {
-        let stat = staging.stat(place.name())?;
-        if stat.kind != Kind::File {
-            return Ok(Carried::Other);
-        }
-        let ours = tail_carries(&staging.open(place.name())?, stat.size, token)?;
+        let ours = match staging.read_file(place.name(), TOKEN_TAIL)? {
+            Content::Whole(content) => shows(&content, token),
+            // It lists many ids, and only its end is of interest.
+            Content::TooLarge(_) => {
+                let stat = staging.stat(place.name())?;
+                stat.kind == Kind::File && tail_carries(&staging.open(place.name())?, stat.size, token)?
+            }
+            Content::NotAFile(_) => false,
+        };
         Ok(if ours { Carried::Ours } else { Carried::Other })
     };
     // A second look at what seems to be another's: some file systems in user space show the size of a file
@@ -314,7 +318,6 @@ pub(super) fn carries_at<D: Dir>(staging: &D, place: Place, token: Token) -> Res
 
 /// Does a lock file of this size carry the token? Its head may be a million ids long.
 pub(super) fn tail_carries(file: &impl File, size: u64, token: Token) -> FsResult<bool> {
-    let mark = LockRecord::token_mark(token);
     let mut offset = size.saturating_sub(TOKEN_TAIL);
     let mut tail = Vec::new();
     while (tail.len() as u64) < TOKEN_TAIL {
@@ -328,7 +331,16 @@ pub(super) fn tail_carries(file: &impl File, size: u64, token: Token) -> FsResul
             break;
         }
     }
-    Ok(tail.windows(mark.len()).any(|window| window == mark.as_bytes()))
+    Ok(shows(&tail, token))
+}
+
+/// Does this part of a lock file show the token?
+fn shows(part: &[u8], token: Token) -> bool {
+    let mark = LockRecord::token_mark(token);
+    let mark = mark.as_bytes();
+    // From the end, where it is; most places are told apart by their first bytes.
+    let is_mark = |window: &[u8]| window[..2] == mark[..2] && window == mark;
+    part.windows(mark.len()).rev().any(is_mark)
 }
 
 /// A record that may or may not be there and whole.

@@ -299,7 +299,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     fn contender(&self, staging: &D, me: &Identity) -> Option<Status> {
         // Something else in its place stops everybody who wants the lock, and tells them so.
         let Ok(owners) = staging.open_dir(OWNERS) else { return None };
-        for flag in roster(&owners).ok()?.flags {
+        for flag in roster(&owners, None).ok()?.flags {
             let lease = || lease_of(&owners, &flag, Some(self.system.now()));
             let verdict = judge_flag(&flag, me, &self.system, lease);
             let owner = read_record(&owners, flag.as_str())
@@ -338,7 +338,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Err(error) if error.kind == FsErrorKind::NotFound => return Ok(found),
             Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
         };
-        let Roster { flags, copies } = roster(&owners)?;
+        let Roster { flags, copies } = roster(&owners, None)?;
         for copy in copies.iter().filter(|copy| copy.token == token) {
             remove_flag_file(&owners, &copy.publish_name())?;
             found = true;
@@ -355,7 +355,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     fn note_abandoned(&self, staging: &D, token: Token) {
         let Some(record) = read_record(staging, LOCK) else { return };
         // Since the look that found our token it may have become another's.
-        if record.token != Some(token.to_string()) {
+        if record.token != Some(token.text()) {
             return;
         }
         let Some(run) = record.run_id.as_deref().and_then(RunId::parse) else { return };

@@ -18,12 +18,14 @@ pub(super) struct Roster {
     pub(super) copies: Vec<FlagName>,
 }
 
-pub(super) fn roster<D: Dir>(owners: &D) -> Result<Roster> {
+/// All flags but the own one, if there is one.
+pub(super) fn roster<D: Dir>(owners: &D, own: Option<&FlagName>) -> Result<Roster> {
     let mut roster = Roster::default();
     let listed = owners.list(&mut |listed| {
         // A directory is nobody's flag, whatever its name, and could not be removed like one.
         if let Listed::Named(name, kind) = listed
             && kind != Kind::Directory
+            && own.is_none_or(|own| own.as_str() != name)
         {
             match name.strip_suffix(PUBLISH_SUFFIX) {
                 Some(flag) => roster.copies.extend(FlagName::parse(flag)),
@@ -52,7 +54,7 @@ pub(super) fn remove_flag_file<D: Dir>(owners: &D, name: &str) -> Result<()> {
 pub(super) fn lease_of<D: Dir>(owners: &D, flag: &FlagName, now: Option<Time>) -> Lease {
     let seconds = match owners.read_file(flag.as_str(), MAX_RECORD_BYTES) {
         Ok(Content::Whole(content)) => match LockRecord::parse(&content) {
-            Ok(record) if record.token == Some(flag.token.to_string()) => record.lease_seconds,
+            Ok(record) if record.token == Some(flag.token.text()) => record.lease_seconds,
             // Its owner stopped before it had written the record, or a writer of the original format
             // has written over it: the lock is the same file at first.
             Ok(_) | Err(_) => Some(DEFAULT_LEASE_SECONDS),

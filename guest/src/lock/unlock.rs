@@ -107,7 +107,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let judge = |flag: &FlagName| {
             judge_flag(flag, &me, &self.system, || Lease { seconds: None, renewed: None, now: None })
         };
-        let Roster { flags, copies } = roster(&owners)?;
+        let Roster { flags, copies } = roster(&owners, None)?;
         // Without a lock it is a contender that is in the way: one that was stopped, or hangs, between
         // raising its flag and taking the lock. When it goes on it finds no flag to link.
         let in_the_way = flags.iter().find(|flag| removed.is_none() && !judge(flag).is_dead()).map(|flag| {

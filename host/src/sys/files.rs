@@ -5,6 +5,7 @@
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -24,7 +25,7 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 
 /// Is it one component that does not lead upwards? `.` is one.
 pub(crate) fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name != ".." && !name.contains(['/', '\0'])
+    !name.is_empty() && name != ".." && !name.bytes().any(|byte| matches!(byte, b'/' | 0))
 }
 
 /// How a file is opened.
@@ -289,8 +290,6 @@ impl Listing {
             if names.is_empty() {
                 return Ok(names);
             }
-            // Before all else: where types are not told, they are not told of these either.
-            names.retain(|(name, _)| !matches!(name.as_deref(), Some("." | "..")));
             if names.iter().any(|(name, kind)| name.is_some() && *kind == FileType::Unknown) {
                 names = self.look_at(names)?;
             }
@@ -340,8 +339,9 @@ impl Listing {
         let mut raw = rustix::fs::RawDir::new(&self.directory, buffer.spare_capacity_mut());
         while let Some(entry) = raw.next() {
             let entry = entry?;
-            names.push((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type()));
-            if raw.is_buffer_empty() {
+            names.extend(listed(entry.file_name(), entry.file_type()));
+            // None by now is not the end: there were only `.` and `..`.
+            if raw.is_buffer_empty() && !names.is_empty() {
                 break;
             }
         }
@@ -356,9 +356,17 @@ impl Listing {
             && let Some(entry) = self.names.read()
         {
             let entry = entry?;
-            names.push((entry.file_name().to_str().ok().map(str::to_owned), entry.file_type()));
+            names.extend(listed(entry.file_name(), entry.file_type()));
         }
         Ok(names)
+    }
+}
+
+/// None for `.` and `..`; before all else: where types are not told, they are not told of these either.
+fn listed(name: &CStr, kind: FileType) -> Option<Listed> {
+    match name.to_bytes() {
+        b"." | b".." => None,
+        _ => Some((name.to_str().ok().map(str::to_owned), kind)),
     }
 }
 

@@ -4,7 +4,6 @@
 use super::filesystem::Datetime;
 use crate::sandbox::State;
 use crate::sandbox::limits::Limited as _;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::component::{Linker, Resource};
 use wasmtime::{StoreContextMut, Trap};
@@ -41,12 +40,6 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     })?;
 
     let mut monotonic = linker.instance("wasi:clocks/monotonic-clock@0.2.0")?;
-    monotonic.func_wrap("now", |_: StoreContextMut<'_, State>, (): ()| {
-        // Its zero is the guest's business as long as it stays.
-        static BEGAN: OnceLock<Instant> = OnceLock::new();
-        let now = BEGAN.get_or_init(Instant::now).elapsed().as_nanos();
-        Ok((u64::try_from(now).unwrap_or(u64::MAX),))
-    })?;
     monotonic.func_wrap(
         "subscribe-duration",
         |mut store: StoreContextMut<'_, State>, (nanoseconds,): (u64,)| {
@@ -65,14 +58,6 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         getrandom::fill(&mut bytes).map_err(wasmtime::Error::msg)?;
         Ok((bytes,))
-    })?;
-    random.func_wrap("get-random-u64", |_: StoreContextMut<'_, State>, (): ()| {
-        Ok((getrandom::u64().map_err(wasmtime::Error::msg)?,))
-    })?;
-    let mut seed = linker.instance("wasi:random/insecure-seed@0.2.0")?;
-    seed.func_wrap("insecure-seed", |_: StoreContextMut<'_, State>, (): ()| {
-        let draw = || getrandom::u64().map_err(wasmtime::Error::msg);
-        Ok(((draw()?, draw()?),))
     })?;
     Ok(())
 }

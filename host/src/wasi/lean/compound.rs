@@ -50,11 +50,25 @@ impl From<NotCreated> for CreateError {
     }
 }
 
-#[derive(ComponentType, Lower)]
+#[derive(Default, ComponentType, Lower)]
 #[component(record)]
-struct Listed {
-    name: Option<String>,
-    kind: DescriptorType,
+struct Names {
+    text: String,
+    kinds: Vec<DescriptorType>,
+}
+
+/// None if there are none.
+fn names(listed: Vec<files::Listed>) -> Option<Names> {
+    if listed.is_empty() {
+        return None;
+    }
+    let mut names = Names::default();
+    for (name, kind) in listed {
+        names.text.push_str(name.as_deref().unwrap_or_default());
+        names.text.push('/');
+        names.kinds.push(kind.into());
+    }
+    Some(names)
 }
 
 /// A listing of which there is more.
@@ -63,12 +77,8 @@ struct Rest(Listing);
 #[derive(ComponentType, Lower)]
 #[component(record)]
 struct Beginning {
-    names: Vec<Listed>,
+    names: Option<Names>,
     rest: Option<Resource<Rest>>,
-}
-
-fn listed(names: Vec<files::Listed>) -> Vec<Listed> {
-    names.into_iter().map(|(name, kind)| Listed { name, kind: kind.into() }).collect()
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -116,13 +126,13 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             let buffer = std::mem::take(&mut store.data_mut().wasi.listing_buffer);
             let begin = |directory: &Descriptor| {
                 let mut listing = directory.list(buffer)?;
-                let names = listing.next_names()?;
+                let first = listing.next_names()?;
                 // Whether there are more is known only from another call.
-                let more = if names.is_empty() { Vec::new() } else { listing.next_names()? };
-                Ok((listing, names, more))
+                let more = if first.is_empty() { Vec::new() } else { listing.next_names()? };
+                Ok((listing, first, more))
             };
             match begin(store.data().wasi.table.get(&directory)?) {
-                Ok((mut listing, names, more)) => {
+                Ok((mut listing, first, more)) => {
                     let rest = if more.is_empty() {
                         store.data_mut().wasi.listing_buffer = listing.into_buffer();
                         None
@@ -130,7 +140,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
                         listing.put_back(more);
                         Some(keep(&mut store, Rest(listing))?)
                     };
-                    Ok((Ok(Beginning { names: listed(names), rest }),))
+                    Ok((Ok(Beginning { names: names(first), rest }),))
                 }
                 Err(errno) => answer(Err(errno)),
             }
@@ -141,7 +151,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         "[method]listing.next",
         |mut store: StoreContextMut<'_, State>, (listing,): (Resource<Rest>,)| {
             let Rest(listing) = store.data_mut().wasi.table.get_mut(&listing)?;
-            answer(listing.next_names().map(listed))
+            answer(listing.next_names().map(names))
         },
     )?;
     Ok(())
