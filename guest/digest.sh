@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prints the digest of everything the component is built from: the guest's sources and manifest,
-# the WIT files, the build profile and workspace settings it inherits, and the locked versions and
-# checksums of the crates it depends on. It is the one definition of "the shipped component matches its
+# guest/strip.rs, the WIT files, the build profile and workspace settings it inherits, and the locked
+# versions and checksums of the crates it depends on. It is the one definition of "the shipped component matches its
 # sources": build.sh records what it prints, a test compares it. The shipped plugins have a digest of
 # their own, so that who changes a plugin need not rebuild the component, and the other way round.
 #
@@ -31,12 +31,12 @@ cd "$(dirname "$0")/.."
 # What counts: the crates, their sources, and the WIT.
 packages=consolidation-guest
 manifests=guest/Cargo.toml
-sources='guest/src wit/*.wit wit/deps/*.wit'
+sources='guest/src guest/strip.rs wit/*.wit wit/deps/*.wit'
 if [ "${1-}" = --plugins ]; then
   shift
   packages='consolidation-digest consolidation-template'
   manifests='guest/plugins/digest/Cargo.toml guest/plugins/template/Cargo.toml'
-  sources='guest/plugins/digest/src guest/plugins/template/src wit/plugin'
+  sources='guest/plugins/digest/src guest/plugins/template/src guest/strip.rs wit/plugin'
 fi
 
 # None of these names holds a space.

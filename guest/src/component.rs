@@ -4,7 +4,7 @@
 use crate::doctor::{Finding, FindingKind};
 use crate::durable::Durability;
 use crate::entry::Source;
-use crate::error::{Error, ErrorCode, Owner};
+use crate::error::{Error, ErrorCode, Owner, Result};
 use crate::gate::Gates;
 use crate::layout::{EntryId, LOCK_PATH, RunId, Token, runs_path};
 use crate::lock::{AcquireOptions, Held, Holder, ReleaseReport, Status, Takeover};
@@ -21,8 +21,7 @@ use crate::staging::{Entry, Limits, Snapshot, UnusableFile};
 use crate::system::{Scope, System};
 use crate::wasi::{WasiDir, WasiSystem};
 use crate::workspace::Workspace;
-use alloc::rc::Rc;
-use core::cell::RefCell;
+use core::cell::{OnceCell, RefCell};
 
 use crate::bindings::exports::insomnia::consolidation::{
     doctor as wit_doctor, lock as wit_lock, memory as wit_memory, quarantine as wit_quarantine,
@@ -33,99 +32,110 @@ use crate::bindings::insomnia::consolidation::{process, types as wit};
 /// What the bindings call.
 pub(crate) struct Component;
 
-type Shared = Rc<Workspace<WasiDir, WasiSystem>>;
-
 /// The workspace, opened by the first call.
-static WORKSPACE: Single<RefCell<Option<Shared>>> = Single::new(RefCell::new(None));
+static WORKSPACE: Single<OnceCell<Workspace<WasiDir, WasiSystem>>> = Single::new(OnceCell::new());
 
-fn workspace() -> Result<Shared, wit::Error> {
-    let mut workspace = WORKSPACE.borrow_mut();
-    if let Some(workspace) = &*workspace {
-        return Ok(workspace.clone());
+fn workspace() -> Result<&'static Workspace<WasiDir, WasiSystem>> {
+    if let Some(workspace) = WORKSPACE.get() {
+        return Ok(workspace);
     }
     let root = WasiDir::root().map_err(|error| Error::io("open the workspace root", ".", &error))?;
-    Ok(workspace.insert(Rc::new(Workspace::new(root, WasiSystem))).clone())
+    Ok(WORKSPACE.get_or_init(|| Workspace::new(root, WasiSystem)))
+}
+
+/// What an export returns.
+type Told<T, E = wit::Error> = core::result::Result<T, E>;
+
+/// What comes of a call: all its errors become those of the WIT types in one place.
+fn told<T, E: From<Error>>(work: impl FnOnce() -> Result<T>) -> Told<T, E> {
+    work().map_err(E::from)
 }
 
 /// A snapshot and where it has been read to.
 pub(crate) struct SnapshotState(RefCell<Snapshot<WasiDir>>);
 
-/// A held lock. Rewriting it needs the workspace, for a temporary name.
-pub(crate) struct HeldState {
-    workspace: Shared,
-    held: RefCell<Held<WasiDir, WasiSystem>>,
-}
+/// A held lock.
+pub(crate) struct HeldState(RefCell<Held<WasiDir, WasiSystem>>);
 
 impl wit_staging::Guest for Component {
     type Snapshot = SnapshotState;
 
-    fn check(payloads: Vec<String>, default_source: Option<wit_staging::Source>) -> Result<(), wit::Error> {
-        let source = default_source.map(Source::from);
-        Ok(workspace()?.check_payloads(&payloads, source.as_ref())?)
+    fn check(payloads: Vec<String>, default_source: Option<wit_staging::Source>) -> Told<()> {
+        told(|| {
+            let source = default_source.map(Source::from);
+            workspace()?.check_payloads(&payloads, source.as_ref())
+        })
     }
 
     fn write(
         payload: String,
         default_source: Option<wit_staging::Source>,
         durability: wit::Durability,
-    ) -> Result<String, wit::Error> {
-        let source = default_source.map(Source::from);
-        let ids = workspace()?.stage(&[payload], source.as_ref(), durability.into())?;
-        match ids.first() {
-            Some(id) => Ok(id.text()),
-            None => Err(Error::new(ErrorCode::Internal, "one payload gave no id").into()),
-        }
+    ) -> Told<String> {
+        told(|| {
+            let source = default_source.map(Source::from);
+            let ids = workspace()?.stage(&[payload], source.as_ref(), durability.into())?;
+            match ids.first() {
+                Some(id) => Ok(id.text()),
+                None => Err(Error::new(ErrorCode::Internal, "one payload gave no id")),
+            }
+        })
     }
 
     fn write_many(
         payloads: Vec<String>,
         default_source: Option<wit_staging::Source>,
         durability: wit::Durability,
-    ) -> Result<Vec<String>, wit::Error> {
-        let source = default_source.map(Source::from);
-        let ids = workspace()?.stage(&payloads, source.as_ref(), durability.into())?;
-        Ok(texts(&ids))
-    }
-
-    fn list() -> Result<Vec<String>, wit::Error> {
-        Ok(texts(&workspace()?.entry_ids()?))
-    }
-
-    fn read(id: String) -> Result<wit_staging::Entry, wit::Error> {
-        Ok(workspace()?.read_entry(entry_id(&id)?)?.into())
-    }
-
-    fn summarize(read: bool) -> Result<wit_staging::Summary, wit::Error> {
-        let workspace = workspace()?;
-        let summary = if read { workspace.check_entries() } else { workspace.summarize() }?;
-        Ok(wit_staging::Summary {
-            entries: summary.entries,
-            bytes: summary.bytes,
-            oldest_ms: summary.oldest_ms,
-            now_ms: workspace.system().now().millis(),
-            unusable_count: summary.unusable_count,
-            unusable: unusable(&summary.unusable),
-            consumed: summary.consumed,
-            quarantined: summary.quarantined,
+    ) -> Told<Vec<String>, wit_staging::WriteError> {
+        told(|| {
+            let source = default_source.map(Source::from);
+            let ids = workspace()?.stage(&payloads, source.as_ref(), durability.into())?;
+            Ok(texts(&ids))
         })
     }
 
-    fn gate(gates: wit_staging::Gates) -> Result<Option<String>, wit::Error> {
-        let gates = Gates {
-            min_entries: gates.min_entries,
-            min_bytes: gates.min_bytes,
-            min_age_ms: gates.min_age_ms,
-            min_interval_ms: gates.min_interval_ms,
-        };
-        Ok(workspace()?.closed_gate(&gates)?)
+    fn list() -> Told<Vec<String>> {
+        told(|| Ok(texts(&workspace()?.entry_ids()?)))
     }
 
-    fn take_snapshot(
-        limits: wit_staging::Limits,
-        skip: Vec<String>,
-    ) -> Result<wit_staging::Snapshot, wit::Error> {
-        let snapshot = workspace()?.take_snapshot_without(limits.into(), &entry_ids(&skip)?)?;
-        Ok(wit_staging::Snapshot::new(SnapshotState(RefCell::new(snapshot))))
+    fn read(id: String) -> Told<wit_staging::Entry> {
+        told(|| Ok(workspace()?.read_entry(entry_id(&id)?)?.into()))
+    }
+
+    fn summarize(read: bool) -> Told<wit_staging::Summary> {
+        told(|| {
+            let workspace = workspace()?;
+            let summary = if read { workspace.check_entries() } else { workspace.summarize() }?;
+            Ok(wit_staging::Summary {
+                entries: summary.entries,
+                bytes: summary.bytes,
+                oldest_ms: summary.oldest_ms,
+                now_ms: workspace.system().now().millis(),
+                unusable_count: summary.unusable_count,
+                unusable: unusable(&summary.unusable),
+                consumed: summary.consumed,
+                quarantined: summary.quarantined,
+            })
+        })
+    }
+
+    fn gate(gates: wit_staging::Gates) -> Told<Option<String>> {
+        told(|| {
+            let gates = Gates {
+                min_entries: gates.min_entries,
+                min_bytes: gates.min_bytes,
+                min_age_ms: gates.min_age_ms,
+                min_interval_ms: gates.min_interval_ms,
+            };
+            workspace()?.closed_gate(&gates)
+        })
+    }
+
+    fn take_snapshot(limits: wit_staging::Limits, skip: Vec<String>) -> Told<wit_staging::Snapshot> {
+        told(|| {
+            let snapshot = workspace()?.take_snapshot_without(limits.into(), &entry_ids(&skip)?)?;
+            Ok(wit_staging::Snapshot::new(SnapshotState(RefCell::new(snapshot))))
+        })
     }
 }
 
@@ -146,55 +156,62 @@ impl wit_staging::GuestSnapshot for SnapshotState {
         unusable(self.0.borrow().unusable())
     }
 
-    fn next(&self, max_entries: u32, max_bytes: u64) -> Result<wit_staging::Batch, wit::Error> {
-        let mut snapshot = self.0.borrow_mut();
-        snapshot.fill()?;
-        let batch = snapshot.next_batch(max_entries, max_bytes);
-        Ok(wit_staging::Batch {
-            entries: batch.entries.into_iter().map(Into::into).collect(),
-            unusable: unusable(&batch.unusable),
-            done: batch.done,
+    fn next(&self, max_entries: u32, max_bytes: u64) -> Told<wit_staging::Batch> {
+        told(|| {
+            let mut snapshot = self.0.borrow_mut();
+            snapshot.fill()?;
+            let batch = snapshot.next_batch(max_entries, max_bytes);
+            Ok(wit_staging::Batch {
+                entries: batch.entries.into_iter().map(Into::into).collect(),
+                unusable: unusable(&batch.unusable),
+                done: batch.done,
+            })
         })
     }
 
-    fn keep(&self, ids: Vec<String>) -> Result<(), wit::Error> {
-        self.0.borrow_mut().keep(&entry_ids(&ids)?);
-        Ok(())
+    fn keep(&self, ids: Vec<String>) -> Told<()> {
+        told(|| {
+            self.0.borrow_mut().keep(&entry_ids(&ids)?);
+            Ok(())
+        })
     }
 
     fn put_back(&self, count: u32) {
         self.0.borrow_mut().put_back(usize::try_from(count).unwrap_or(usize::MAX));
     }
 
-    fn advance(&self, limits: wit_staging::Limits, goes_on: bool) -> Result<(), wit::Error> {
-        Ok(self.0.borrow_mut().advance(limits.into(), goes_on)?)
+    fn advance(&self, limits: wit_staging::Limits, goes_on: bool) -> Told<()> {
+        told(|| self.0.borrow_mut().advance(limits.into(), goes_on))
     }
 }
 
 impl wit_lock::Guest for Component {
     type Held = HeldState;
 
-    fn acquire(options: wit_lock::Options) -> Result<wit_lock::Acquired, wit::Error> {
-        let workspace = workspace()?;
-        let (held, took_over) = workspace.acquire(&acquire_options(options)?)?;
-        let recovered = held.recovered().iter().map(Into::into).collect();
-        Ok(wit_lock::Acquired {
-            recovered,
-            path: LOCK_PATH.to_owned(),
-            lock: wit_lock::Held::new(HeldState { workspace, held: RefCell::new(held) }),
-            took_over: took_over.map(Into::into),
+    fn acquire(options: wit_lock::Options) -> Told<wit_lock::Acquired> {
+        told(|| {
+            let (held, took_over) = workspace()?.acquire(&acquire_options(options)?)?;
+            let recovered = held.recovered().iter().map(Into::into).collect();
+            Ok(wit_lock::Acquired {
+                recovered,
+                path: LOCK_PATH.to_owned(),
+                lock: wit_lock::Held::new(HeldState(RefCell::new(held))),
+                took_over: took_over.map(Into::into),
+            })
         })
     }
 
-    fn inspect() -> Result<wit_lock::Status, wit::Error> {
-        Ok(match workspace()?.lock_status()? {
-            Status::Free => wit_lock::Status::Free,
-            Status::Held(holder) => wit_lock::Status::Held(holder.into()),
-            Status::Unknown(holder) => wit_lock::Status::Unknown(holder.into()),
-            Status::Stale(holder) => wit_lock::Status::Stale(holder.into()),
-            Status::Unreadable(reason, content) => {
-                wit_lock::Status::Unreadable(wit_lock::UnreadableLock { reason, content })
-            }
+    fn inspect() -> Told<wit_lock::Status> {
+        told(|| {
+            Ok(match workspace()?.lock_status()? {
+                Status::Free => wit_lock::Status::Free,
+                Status::Held(holder) => wit_lock::Status::Held(holder.into()),
+                Status::Unknown(holder) => wit_lock::Status::Unknown(holder.into()),
+                Status::Stale(holder) => wit_lock::Status::Stale(holder.into()),
+                Status::Unreadable(reason, content) => {
+                    wit_lock::Status::Unreadable(wit_lock::UnreadableLock { reason, content })
+                }
+            })
         })
     }
 
@@ -202,110 +219,127 @@ impl wit_lock::Guest for Component {
         options: wit_lock::Options,
         force: bool,
         reason: Option<String>,
-    ) -> Result<Option<wit_lock::Takeover>, wit::Error> {
-        let removed = workspace()?.unlock(&acquire_options(options)?, force, reason.as_deref())?;
-        Ok(removed.map(Into::into))
+    ) -> Told<Option<wit_lock::Takeover>> {
+        told(|| {
+            let removed = workspace()?.unlock(&acquire_options(options)?, force, reason.as_deref())?;
+            Ok(removed.map(Into::into))
+        })
     }
 
-    fn abandon(token: String) -> Result<bool, wit::Error> {
-        Ok(workspace()?.abandon(parse_token(&token)?)?)
+    fn abandon(token: String) -> Told<bool> {
+        told(|| workspace()?.abandon(parse_token(&token)?))
     }
 }
 
 impl wit_lock::GuestHeld for HeldState {
     fn record(&self) -> wit_lock::LockRecord {
-        self.held.borrow().record().into()
+        self.0.borrow().record().into()
     }
 
     fn run(&self) -> Option<String> {
-        self.held.borrow().record().run_id.clone()
+        self.0.borrow().record().run_id.clone()
     }
 
-    fn record_consumed(&self, ids: Vec<String>) -> Result<(), wit::Error> {
-        let ids = entry_ids(&ids)?;
-        Ok(self.workspace.record_consumed(&mut self.held.borrow_mut(), ids)?)
+    fn record_consumed(&self, ids: Vec<String>) -> Told<()> {
+        told(|| {
+            let ids = entry_ids(&ids)?;
+            workspace()?.record_consumed(&mut self.0.borrow_mut(), ids)
+        })
     }
 
-    fn record_snapshot(&self, snapshot: wit_lock::SnapshotBorrow<'_>) -> Result<(), wit::Error> {
-        let mut snapshot = snapshot.get::<SnapshotState>().0.borrow_mut();
-        Ok(self.workspace.record_snapshot(&mut self.held.borrow_mut(), &mut snapshot)?)
+    fn record_snapshot(&self, snapshot: wit_lock::SnapshotBorrow<'_>) -> Told<()> {
+        told(|| {
+            let mut snapshot = snapshot.get::<SnapshotState>().0.borrow_mut();
+            workspace()?.record_snapshot(&mut self.0.borrow_mut(), &mut snapshot)
+        })
     }
 
-    fn take_draft(&self, draft: wit_lock::DraftBorrow<'_>) -> Result<(), wit::Error> {
-        let changes = draft.get::<DraftState>().0.borrow_mut().take();
-        Ok(self.held.borrow_mut().take_changes(changes)?)
+    fn take_draft(&self, draft: wit_lock::DraftBorrow<'_>) -> Told<()> {
+        told(|| {
+            let changes = draft.get::<DraftState>().0.borrow_mut().take();
+            self.0.borrow_mut().take_changes(changes)
+        })
     }
 
     fn record_failures(
         &self,
         failures: Vec<wit_quarantine::EntryFailure>,
         max_attempts: u32,
-    ) -> Result<Vec<wit_quarantine::Attempt>, wit::Error> {
-        let (ids, reasons): (Vec<String>, Vec<String>) =
-            failures.into_iter().map(|failure| (failure.id, failure.reason)).unzip();
-        let failures: Vec<_> = entry_ids(&ids)?.into_iter().zip(reasons).collect();
-        let attempts = self.held.borrow_mut().record_failures(&failures, max_attempts)?;
-        Ok(attempts.into_iter().map(Into::into).collect())
+    ) -> Told<Vec<wit_quarantine::Attempt>> {
+        told(|| {
+            let (ids, reasons): (Vec<String>, Vec<String>) =
+                failures.into_iter().map(|failure| (failure.id, failure.reason)).unzip();
+            let failures: Vec<_> = entry_ids(&ids)?.into_iter().zip(reasons).collect();
+            let attempts = self.0.borrow_mut().record_failures(&failures, max_attempts)?;
+            Ok(attempts.into_iter().map(Into::into).collect())
+        })
     }
 
-    fn undo(&self, run: String) -> Result<String, wit::Error> {
-        Ok(self.held.borrow_mut().undo(run_id(&run)?)?.text())
+    fn undo(&self, run: String) -> Told<String> {
+        told(|| Ok(self.0.borrow_mut().undo(run_id(&run)?)?.text()))
     }
 
-    fn record_command_group(&self, pgid: Option<u32>) -> Result<(), wit::Error> {
-        Ok(self.workspace.record_command_group(&mut self.held.borrow_mut(), pgid)?)
+    fn record_command_group(&self, pgid: Option<u32>) -> Told<()> {
+        told(|| workspace()?.record_command_group(&mut self.0.borrow_mut(), pgid))
     }
 
-    fn clean_up(&self, max_entries: u32) -> Result<wit_lock::ReleaseReport, wit::Error> {
-        Ok(self.held.borrow_mut().clean_up(max_entries)?.into())
+    fn clean_up(&self, max_entries: u32) -> Told<wit_lock::ReleaseReport> {
+        told(|| Ok(self.0.borrow_mut().clean_up(max_entries)?.into()))
     }
 
-    fn refresh(&self) -> Result<(), wit::Error> {
-        Ok(self.held.borrow().refresh()?)
+    fn refresh(&self) -> Told<()> {
+        told(|| self.0.borrow().refresh())
     }
 
-    fn release_with_cleanup(lock: wit_lock::Held) -> Result<wit_lock::ReleaseReport, wit::Error> {
-        let report = lock.into_inner::<HeldState>().held.into_inner().release_with_cleanup()?;
-        Ok(report.into())
+    fn release_with_cleanup(lock: wit_lock::Held) -> Told<wit_lock::ReleaseReport> {
+        told(|| {
+            let report = lock.into_inner::<HeldState>().0.into_inner().release_with_cleanup()?;
+            Ok(report.into())
+        })
     }
 
-    fn release_only(
-        lock: wit_lock::Held,
-        reason: Option<String>,
-    ) -> Result<wit_lock::ReleaseReport, wit::Error> {
-        let report = lock.into_inner::<HeldState>().held.into_inner().release_only(reason.as_deref())?;
-        Ok(report.into())
+    fn release_only(lock: wit_lock::Held, reason: Option<String>) -> Told<wit_lock::ReleaseReport> {
+        told(|| {
+            let report = lock.into_inner::<HeldState>().0.into_inner().release_only(reason.as_deref())?;
+            Ok(report.into())
+        })
     }
 }
 
 impl wit_runs::Guest for Component {
-    fn list(max: u32) -> Result<wit_runs::History, wit::Error> {
-        let (past, unreadable) = workspace()?.past_runs(usize::try_from(max).unwrap_or(usize::MAX))?;
-        Ok(wit_runs::History {
-            runs: past.into_iter().map(Into::into).collect(),
-            unreadable: unreadable
-                .into_iter()
-                .map(|(run, reason)| wit_runs::UnreadableRun { id: run.text(), reason })
-                .collect(),
+    fn list(max: u32) -> Told<wit_runs::History> {
+        told(|| {
+            let (past, unreadable) = workspace()?.past_runs(usize::try_from(max).unwrap_or(usize::MAX))?;
+            Ok(wit_runs::History {
+                runs: past.into_iter().map(Into::into).collect(),
+                unreadable: unreadable
+                    .into_iter()
+                    .map(|(run, reason)| wit_runs::UnreadableRun { id: run.text(), reason })
+                    .collect(),
+            })
         })
     }
 
-    fn get(id: String) -> Result<wit_runs::Run, wit::Error> {
-        Ok(past_run(&id)?.into())
+    fn get(id: String) -> Told<wit_runs::Run> {
+        told(|| Ok(past_run(&id)?.into()))
     }
 
-    fn entries(id: String) -> Result<Vec<String>, wit::Error> {
-        Ok(texts(&past_run(&id)?.outcome.entry_ids))
+    fn entries(id: String) -> Told<Vec<String>> {
+        told(|| Ok(texts(&past_run(&id)?.outcome.entry_ids)))
     }
 
-    fn changes(id: String) -> Result<Vec<wit_runs::ChangedRecord>, wit::Error> {
-        let convert = |change: ChangedRecord| {
-            let ChangedRecord { kind, slug, created, removed } = change;
-            wit_runs::ChangedRecord { kind, slug, created, removed }
-        };
-        let mut changes: Vec<_> = past_run(&id)?.outcome.changes.into_iter().map(convert).collect();
-        order::sort_by(&mut changes, |one, other| (&one.kind, &one.slug).cmp(&(&other.kind, &other.slug)));
-        Ok(changes)
+    fn changes(id: String) -> Told<Vec<wit_runs::ChangedRecord>> {
+        told(|| {
+            let convert = |change: ChangedRecord| {
+                let ChangedRecord { kind, slug, created, removed } = change;
+                wit_runs::ChangedRecord { kind, slug, created, removed }
+            };
+            let mut changes: Vec<_> = past_run(&id)?.outcome.changes.into_iter().map(convert).collect();
+            order::sort_by(&mut changes, |one, other| {
+                (&one.kind, &one.slug).cmp(&(&other.kind, &other.slug))
+            });
+            Ok(changes)
+        })
     }
 }
 
@@ -315,16 +349,16 @@ pub(crate) struct DraftState(RefCell<Draft>);
 impl wit_memory::Guest for Component {
     type Draft = DraftState;
 
-    fn get(kind: String, slug: String) -> Result<Option<wit_memory::MemoryRecord>, wit::Error> {
-        Ok(workspace()?.memory_record(&kind, &slug)?.map(Into::into))
+    fn get(kind: String, slug: String) -> Told<Option<wit_memory::MemoryRecord>> {
+        told(|| Ok(workspace()?.memory_record(&kind, &slug)?.map(Into::into)))
     }
 
-    fn list(kind: Option<String>) -> Result<wit_memory::Listing, wit::Error> {
-        Ok(workspace()?.memory_records(kind.as_deref())?.into())
+    fn list(kind: Option<String>) -> Told<wit_memory::Listing> {
+        told(|| Ok(workspace()?.memory_records(kind.as_deref())?.into()))
     }
 
-    fn parse_updates(lines: String) -> Result<Vec<wit_memory::Update>, wit::Error> {
-        Ok(memory::update::parse_lines(&lines)?.into_iter().map(Into::into).collect())
+    fn parse_updates(lines: String) -> Told<Vec<wit_memory::Update>> {
+        told(|| Ok(memory::update::parse_lines(&lines)?.into_iter().map(Into::into).collect()))
     }
 
     fn update_schema() -> String {
@@ -338,29 +372,27 @@ impl wit_memory::GuestDraft for DraftState {
         DraftState(RefCell::new(Draft::new(UpdateLimits { max_updates, max_update_bytes })))
     }
 
-    fn get(&self, kind: String, slug: String) -> Result<Option<wit_memory::MemoryRecord>, wit::Error> {
-        Ok(self.0.borrow_mut().record(&*workspace()?, &kind, &slug)?.map(Into::into))
+    fn get(&self, kind: String, slug: String) -> Told<Option<wit_memory::MemoryRecord>> {
+        told(|| Ok(self.0.borrow_mut().record(workspace()?, &kind, &slug)?.map(Into::into)))
     }
 
-    fn list(&self, kind: Option<String>) -> Result<wit_memory::Listing, wit::Error> {
-        Ok(self.0.borrow().records(&*workspace()?, kind.as_deref())?.into())
+    fn list(&self, kind: Option<String>) -> Told<wit_memory::Listing> {
+        told(|| Ok(self.0.borrow().records(workspace()?, kind.as_deref())?.into()))
     }
 
-    fn watch(&self) -> Result<(), wit::Error> {
-        Ok(self.0.borrow_mut().watch(&*workspace()?)?)
+    fn watch(&self) -> Told<()> {
+        told(|| self.0.borrow_mut().watch(workspace()?))
     }
 
-    fn propose(
-        &self,
-        origins: Vec<wit_memory::Origin>,
-        updates: Vec<wit_memory::Update>,
-    ) -> Result<(), wit::Error> {
-        let origin = |origin: wit_memory::Origin| -> Result<Origin, wit::Error> {
-            Ok(Origin { id: entry_id(&origin.id)?, source: origin.source.into() })
-        };
-        let origins = origins.into_iter().map(origin).collect::<Result<Vec<_>, _>>()?;
-        let updates: Vec<Update> = updates.into_iter().map(Into::into).collect();
-        Ok(self.0.borrow_mut().propose(&*workspace()?, &origins, &updates)?)
+    fn propose(&self, origins: Vec<wit_memory::Origin>, updates: Vec<wit_memory::Update>) -> Told<()> {
+        told(|| {
+            let origin = |origin: wit_memory::Origin| -> Result<Origin> {
+                Ok(Origin { id: entry_id(&origin.id)?, source: origin.source.into() })
+            };
+            let origins = origins.into_iter().map(origin).collect::<Result<Vec<_>>>()?;
+            let updates: Vec<Update> = updates.into_iter().map(Into::into).collect();
+            self.0.borrow_mut().propose(workspace()?, &origins, &updates)
+        })
     }
 
     fn len(&self) -> u32 {
@@ -372,7 +404,7 @@ impl wit_memory::GuestDraft for DraftState {
     }
 
     fn change(&self, index: u32) -> Option<wit_memory::Change> {
-        let mut draft = self.0.borrow_mut();
+        let draft = self.0.borrow();
         let change = draft.change(usize::try_from(index).ok()?)?;
         Some(wit_memory::Change {
             kind: change.name.kind().to_owned(),
@@ -384,42 +416,44 @@ impl wit_memory::GuestDraft for DraftState {
 }
 
 impl wit_quarantine::Guest for Component {
-    fn list() -> Result<Vec<wit_quarantine::QuarantinedEntry>, wit::Error> {
-        Ok(workspace()?.quarantined()?.into_iter().map(Into::into).collect())
+    fn list() -> Told<Vec<wit_quarantine::QuarantinedEntry>> {
+        told(|| Ok(workspace()?.quarantined()?.into_iter().map(Into::into).collect()))
     }
 
-    fn retry(ids: Vec<String>, durability: wit::Durability) -> Result<(), wit::Error> {
-        Ok(workspace()?.retry_quarantined(&entry_ids(&ids)?, durability.into())?)
+    fn retry(ids: Vec<String>, durability: wit::Durability) -> Told<()> {
+        told(|| workspace()?.retry_quarantined(&entry_ids(&ids)?, durability.into()))
     }
 
-    fn drop(ids: Vec<String>) -> Result<(), wit::Error> {
-        Ok(workspace()?.drop_quarantined(&entry_ids(&ids)?)?)
+    fn drop(ids: Vec<String>) -> Told<()> {
+        told(|| workspace()?.drop_quarantined(&entry_ids(&ids)?))
     }
 }
 
 impl wit_doctor::Guest for Component {
-    fn examine() -> Result<Vec<wit_doctor::Finding>, wit::Error> {
-        Ok(workspace()?.examine()?.into_iter().map(Into::into).collect())
+    fn examine() -> Told<Vec<wit_doctor::Finding>> {
+        told(|| Ok(workspace()?.examine()?.into_iter().map(Into::into).collect()))
     }
 
-    fn mend(options: wit_lock::Options) -> Result<Vec<wit_doctor::Finding>, wit::Error> {
-        let findings = workspace()?.mend(&acquire_options(options)?)?;
-        Ok(findings.into_iter().map(Into::into).collect())
+    fn mend(options: wit_lock::Options) -> Told<Vec<wit_doctor::Finding>> {
+        told(|| {
+            let findings = workspace()?.mend(&acquire_options(options)?)?;
+            Ok(findings.into_iter().map(Into::into).collect())
+        })
     }
 }
 
-fn run_id(id: &str) -> Result<RunId, wit::Error> {
+fn run_id(id: &str) -> Result<RunId> {
     RunId::parse(id).ok_or_else(|| {
         let message = format!("{id:?} is no id of a run: a UUIDv7 in lower case with hyphens is");
-        Error::new(ErrorCode::InvalidInput, message).into()
+        Error::new(ErrorCode::InvalidInput, message)
     })
 }
 
-fn past_run(id: &str) -> Result<Past, wit::Error> {
+fn past_run(id: &str) -> Result<Past> {
     let run = run_id(id)?;
     workspace()?.past_run(run)?.ok_or_else(|| {
         let path = runs_path(&run.file_name());
-        Error::new(ErrorCode::NotFound, format!("there is no outcome {path}")).at(path).into()
+        Error::new(ErrorCode::NotFound, format!("there is no outcome {path}")).at(path)
     })
 }
 
@@ -433,32 +467,29 @@ fn unusable(files: &[UnusableFile]) -> Vec<wit::UnusableFile> {
     files.iter().map(convert).collect()
 }
 
-fn entry_id(text: &str) -> Result<EntryId, wit::Error> {
+fn entry_id(text: &str) -> Result<EntryId> {
     EntryId::parse(text).ok_or_else(|| {
         let message = format!("{text:?} is no id of an entry: a UUIDv7 in lower case with hyphens is");
-        Error::new(ErrorCode::InvalidInput, message).into()
+        Error::new(ErrorCode::InvalidInput, message)
     })
 }
 
 /// Ids of entries; an error has the index of the first that is none.
-fn entry_ids(texts: &[String]) -> Result<Vec<EntryId>, wit::Error> {
-    let parse = |(index, id): (usize, &String)| {
-        entry_id(id).map_err(|error| wit::Error { index: Some(index as u64), ..error })
-    };
+fn entry_ids(texts: &[String]) -> Result<Vec<EntryId>> {
+    let parse = |(index, id): (usize, &String)| entry_id(id).map_err(|error| error.at_index(index));
     texts.iter().enumerate().map(parse).collect()
 }
 
-fn parse_token(text: &str) -> Result<Token, wit::Error> {
+fn parse_token(text: &str) -> Result<Token> {
     Token::parse(text).ok_or_else(|| {
         Error::new(
             ErrorCode::InvalidInput,
             format!("{text:?} is no token: 32 lower-case hexadecimal digits are"),
         )
-        .into()
     })
 }
 
-fn acquire_options(options: wit_lock::Options) -> Result<AcquireOptions, wit::Error> {
+fn acquire_options(options: wit_lock::Options) -> Result<AcquireOptions> {
     Ok(AcquireOptions {
         pod_name: options.pod_name,
         lease_seconds: options.lease_seconds,
@@ -672,8 +703,13 @@ impl From<Error> for wit::Error {
             path: error.path,
             owner: error.owner.map(Into::into),
             index: error.index,
-            staged: texts(&error.staged),
         }
+    }
+}
+
+impl From<Error> for wit_staging::WriteError {
+    fn from(error: Error) -> Self {
+        wit_staging::WriteError { staged: texts(&error.staged), error: error.into() }
     }
 }
 

@@ -89,8 +89,13 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn add(&mut self, kind: FindingKind, path: impl Into<String>, detail: impl Into<String>) {
+        self.push(kind, path.into(), detail.into());
+    }
+
+    #[inline(never)]
+    fn push(&mut self, kind: FindingKind, path: String, detail: String) {
         let mendable = kind.is_left_over();
-        self.0.push(Finding { kind, path: path.into(), detail: detail.into(), mendable, mended: false });
+        self.0.push(Finding { kind, path, detail, mendable, mended: false });
     }
 }
 

@@ -90,8 +90,14 @@ impl Error {
     }
 
     /// With the file concerned.
-    pub fn at(mut self, path: impl Into<String>) -> Self {
-        self.path = Some(path.into());
+    pub fn at(self, path: impl Into<String>) -> Self {
+        self.at_path(path.into())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn at_path(mut self, path: String) -> Self {
+        self.path = Some(path);
         self
     }
 
@@ -107,6 +113,8 @@ impl Error {
     }
 
     /// With the owner on disk.
+    #[cold]
+    #[inline(never)]
     pub fn owned_by(mut self, owner: Option<Owner>) -> Self {
         self.owner = owner;
         self

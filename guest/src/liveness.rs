@@ -130,7 +130,7 @@ pub fn judge_flag(
     flag: &FlagName,
     here: &Identity,
     system: &impl System,
-    lease: impl FnOnce() -> Lease,
+    lease: &dyn Fn() -> Lease,
 ) -> Verdict {
     match relation_of(flag.pid, &flag.scope(), &NameParts::of(&here.scope)) {
         Relation::Same => match judge_here(flag.pid, flag.process_start(), &system.inspect(flag.pid)) {

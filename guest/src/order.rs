@@ -1,8 +1,9 @@
-//! Sorting. Invariant: what is in order already costs one comparison per item, whatever its type.
+//! Sorting, and a map that is sorted. Invariant: what is in order already costs one comparison per item,
+//! whatever its type.
 //!
 //! The standard library's sorts are made anew for each type of item, and each takes more room in the
 //! component than many a rule. Here the one that compares is made once, and moves the places of the items;
-//! ids, of which there may be a million, have one of their own.
+//! ids, of which there may be a million, have one of their own. The same goes for its maps.
 
 use crate::layout::EntryId;
 use crate::prelude::*;
@@ -10,6 +11,106 @@ use core::cmp::Ordering;
 
 /// How many ids are put in order one by one before runs of them are merged.
 const RUN: usize = 16;
+
+/// How many items of a [`Map`] are moved for one that comes between them, at most.
+const PART: usize = 256;
+
+/// Values by key, in the order of the keys.
+#[derive(Debug)]
+pub struct Map<K, V> {
+    /// Sorted, one after the other. None is empty.
+    parts: Vec<Vec<(K, V)>>,
+    len: usize,
+}
+
+impl<K, V> Default for Map<K, V> {
+    fn default() -> Self {
+        Map { parts: Vec::new(), len: 0 }
+    }
+}
+
+impl<K: Ord, V> Map<K, V> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The part where a key belongs, and its place there; an error: it is not there, and would come before it.
+    fn find(&self, key: &K) -> (usize, Result<usize, usize>) {
+        let part = self.parts.partition_point(|part| part[0].0 <= *key).saturating_sub(1);
+        let place = self.parts.get(part).map(|items| items.binary_search_by(|(other, _)| other.cmp(key)));
+        (part, place.unwrap_or(Err(0)))
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        let (part, place) = self.find(key);
+        Some(&self.parts.get(part)?.get(place.ok()?)?.1)
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let (part, place) = self.find(key);
+        Some(&mut self.parts.get_mut(part)?.get_mut(place.ok()?)?.1)
+    }
+
+    /// The value at this position, counted from 0.
+    pub fn nth(&self, mut index: usize) -> Option<&V> {
+        for items in &self.parts {
+            match items.get(index) {
+                Some((_, value)) => return Some(value),
+                None => index -= items.len(),
+            }
+        }
+        None
+    }
+
+    /// Sets the value of a key.
+    pub fn insert(&mut self, key: K, value: V) {
+        let (part, place) = self.find(&key);
+        if self.parts.is_empty() {
+            self.parts.push(Vec::new());
+        }
+        let items = &mut self.parts[part];
+        match place {
+            Ok(at) => items[at].1 = value,
+            Err(at) => {
+                items.insert(at, (key, value));
+                self.len += 1;
+                if items.len() > PART {
+                    let upper = items.split_off(PART / 2);
+                    self.parts.insert(part + 1, upper);
+                }
+            }
+        }
+    }
+
+    /// Forgets a key.
+    pub fn remove(&mut self, key: &K) {
+        if let (part, Ok(at)) = self.find(key) {
+            self.parts[part].remove(at);
+            self.len -= 1;
+            if self.parts[part].is_empty() {
+                self.parts.remove(part);
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &(K, V)> {
+        self.parts.iter().flatten()
+    }
+
+    /// All of them, for good.
+    pub fn into_items(self) -> impl Iterator<Item = (K, V)> {
+        self.parts.into_iter().flatten()
+    }
+}
 
 /// Sorts; equal items stay in their order.
 pub fn sort<T: Ord>(items: &mut [T]) {

@@ -205,8 +205,16 @@ impl Error {
             path: error.path.map(|path| root.join(path)),
             owner: error.owner.map(Into::into),
             index: error.index,
-            staged: error.staged,
+            staged: Vec::new(),
         }))
+    }
+
+    /// With what is staged in spite of it.
+    pub(crate) fn with_staged(mut self, staged: Vec<EntryId>) -> Error {
+        if let Error::Guest(error) = &mut self {
+            error.staged = staged;
+        }
+        self
     }
 }
 

@@ -131,14 +131,16 @@ impl Workspace {
         let durability = self.durability.into();
         let payloads = strings(payloads);
         let source = default_source.cloned().map(Into::into);
-        self.call("stage entries", |store, component| {
-            component.insomnia_consolidation_staging().call_write_many(
-                store,
-                &payloads,
-                source.as_ref(),
-                durability,
-            )
-        })
+        let mut staged = Vec::new();
+        let answer = self.call("stage entries", |store, component| {
+            let staging = component.insomnia_consolidation_staging();
+            let answer = staging.call_write_many(store, &payloads, source.as_ref(), durability)?;
+            Ok(answer.map_err(|failure| {
+                staged = failure.staged;
+                failure.error
+            }))
+        });
+        answer.map_err(|error| error.with_staged(staged))
     }
 
     /// Checks payloads by the rules of [`Workspace::stage_many`] and writes nothing.

@@ -49,7 +49,7 @@ fn verdict_on(owner: &TestSystem, judge_: &TestSystem) -> Answer {
     let by_record = judge(&record_of(owner), judge_, RENEWED);
     let lease = Lease { seconds: Some(LEASE), renewed: Some(RENEWED), now: Some(RENEWED) };
     let flag = FlagName::parse(flag_of(owner).as_str()).expect("a flag");
-    let by_flag = answer(&judge_flag(&flag, &judge_.me, judge_, || lease));
+    let by_flag = answer(&judge_flag(&flag, &judge_.me, judge_, &|| lease));
     assert_eq!(by_record, by_flag, "record and flag of the same owner");
     by_record
 }
@@ -107,7 +107,7 @@ fn running_owner_of_unknown_start_may_be_another_process_and_is_settled_by_the_l
     let record = record_of(&owner);
     assert_eq!(answer(&judge_record(&record, Some(RENEWED), late, &owner.me, &owner)), Dead);
     let lease = || Lease { seconds: Some(LEASE), renewed: Some(RENEWED), now: late };
-    assert_eq!(answer(&judge_flag(&flag_of(&owner), &owner.me, &owner, lease)), Dead);
+    assert_eq!(answer(&judge_flag(&flag_of(&owner), &owner.me, &owner, &lease)), Dead);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn probe_alone_decides_where_it_can_whatever_the_lease() {
     let late = RENEWED.plus_seconds(10 * LEASE);
     assert_eq!(judge(&record_of(&owner), &world.start(1), late), Alive);
     let lease = Lease { seconds: Some(LEASE), renewed: Some(RENEWED), now: Some(late) };
-    assert_eq!(answer(&judge_flag(&flag_of(&owner), &world.start(1).me, &world.start(1), || lease)), Alive);
+    assert_eq!(answer(&judge_flag(&flag_of(&owner), &world.start(1).me, &world.start(1), &|| lease)), Alive);
     world.end(OWNER);
     assert_eq!(judge(&record_of(&owner), &world.start(1), RENEWED), Dead);
 }
@@ -147,7 +147,7 @@ fn owner_of_an_earlier_boot_is_dead_once_its_lease_has_run_out_and_at_once_witho
         assert_eq!(judge(&record, &here, RENEWED), Dead);
         for (seconds, verdict) in [(Some(LEASE), Unknown), (None, Dead)] {
             let lease = Lease { seconds, renewed: Some(RENEWED), now: Some(RENEWED) };
-            assert_eq!(answer(&judge_flag(&flag_of(&owner), &here.me, &here, || lease)), verdict);
+            assert_eq!(answer(&judge_flag(&flag_of(&owner), &here.me, &here, &|| lease)), verdict);
         }
     }
 }
@@ -205,7 +205,7 @@ fn lease_runs_out_after_its_last_moment() {
     ] {
         assert_eq!(judge(&record_of(&owner), &judge_, now), expected);
         let lease = Lease { seconds: Some(LEASE), renewed: Some(RENEWED), now: Some(now) };
-        assert_eq!(answer(&judge_flag(&flag_of(&owner), &judge_.me, &judge_, || lease)), expected);
+        assert_eq!(answer(&judge_flag(&flag_of(&owner), &judge_.me, &judge_, &|| lease)), expected);
     }
 }
 
@@ -226,7 +226,7 @@ fn lease_without_an_end_or_without_a_clock_never_runs_out() {
         Lease { seconds: Some(LEASE), renewed: None, now: late },
         Lease { seconds: Some(LEASE), renewed: Some(RENEWED), now: None },
     ] {
-        assert_eq!(answer(&judge_flag(&flag_of(&owner), &judge_.me, &judge_, || lease)), Unknown);
+        assert_eq!(answer(&judge_flag(&flag_of(&owner), &judge_.me, &judge_, &|| lease)), Unknown);
     }
 }
 
@@ -235,9 +235,9 @@ fn lease_of_a_flag_is_not_asked_for_where_the_name_decides() {
     let world = World::new();
     let (owner, judge_) = (world.start(OWNER), world.start(1));
     let asked = || -> Lease { panic!("asked for the lease") };
-    assert_eq!(answer(&judge_flag(&flag_of(&owner), &judge_.me, &judge_, asked)), Alive);
+    assert_eq!(answer(&judge_flag(&flag_of(&owner), &judge_.me, &judge_, &asked)), Alive);
     world.end(OWNER);
-    assert_eq!(answer(&judge_flag(&flag_of(&owner), &judge_.me, &judge_, asked)), Dead);
+    assert_eq!(answer(&judge_flag(&flag_of(&owner), &judge_.me, &judge_, &asked)), Dead);
 }
 
 #[test]

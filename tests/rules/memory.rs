@@ -137,7 +137,7 @@ impl Memory {
     fn refusal(&self, updates: &[Update]) -> Error {
         let mut draft = Draft::new(LIMITS);
         let error = self.propose(&mut draft, updates).expect_err("refused");
-        assert_eq!(draft.changes().len(), 0, "a part of a refused proposal counts");
+        assert_eq!(draft.len(), 0, "a part of a refused proposal counts");
         assert_eq!(error.index, Some(updates.len() as u64 - 1), "{error}");
         error
     }

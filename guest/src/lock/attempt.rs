@@ -237,7 +237,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         let mut live = Vec::new();
         let Roster { flags, copies } = roster(self.owners, Some(self.flag))?;
         for flag in flags {
-            let verdict = judge_flag(&flag, self.me, self.system, || self.lease_of(&flag));
+            let verdict = judge_flag(&flag, self.me, self.system, &|| self.lease_of(&flag));
             if verdict.is_dead() {
                 lower(self.owners, &flag)?;
             } else {
@@ -246,7 +246,7 @@ impl<D: Dir, S: System> Attempt<'_, D, S> {
         }
         for copy in copies {
             // Left by a crash between writing the copy and renaming it. Nobody waits for it.
-            let verdict = judge_copy(self.owners, &copy, self.me, self.system, || self.lease_of(&copy));
+            let verdict = judge_copy(self.owners, &copy, self.me, self.system, &|| self.lease_of(&copy));
             if matches!(verdict, Ok(Verdict::Dead(_))) {
                 let _ = self.owners.unlink(&copy.publish_name());
             }

@@ -300,7 +300,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         // Something else in its place stops everybody who wants the lock, and tells them so.
         let Ok(owners) = staging.open_dir(OWNERS) else { return None };
         for flag in roster(&owners, None).ok()?.flags {
-            let lease = || lease_of(&owners, &flag, Some(self.system.now()));
+            let lease = &|| lease_of(&owners, &flag, Some(self.system.now()));
             let verdict = judge_flag(&flag, me, &self.system, lease);
             let owner = read_record(&owners, flag.as_str())
                 .map_or_else(|| Owner { pid: flag.pid, ..Owner::unknown() }, |record| record.owner());

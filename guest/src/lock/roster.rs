@@ -73,7 +73,7 @@ pub(super) fn judge_copy<D: Dir>(
     copy: &FlagName,
     here: &Identity,
     system: &impl System,
-    lease: impl FnOnce() -> Lease,
+    lease: &dyn Fn() -> Lease,
 ) -> FsResult<Verdict> {
     match owners.stat(copy.as_str()) {
         Ok(_) => Ok(judge_flag(copy, here, system, lease)),
@@ -89,7 +89,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     pub(crate) fn dead_flag(&self, owners: &D, flag: &FlagName, is_copy: bool) -> Result<Option<String>> {
         let me = self.identity()?;
         // Without a file of our own there is only our clock; acquire decides by the file system's.
-        let lease = || lease_of(owners, flag, Some(self.system.now()));
+        let lease = &|| lease_of(owners, flag, Some(self.system.now()));
         let verdict = if is_copy {
             judge_copy(owners, flag, &me, &self.system, lease)
                 .map_err(|error| Error::io("look at the owner flag", owners_path(flag.as_str()), &error))?

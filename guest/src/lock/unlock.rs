@@ -105,7 +105,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
         };
         let judge = |flag: &FlagName| {
-            judge_flag(flag, &me, &self.system, || Lease { seconds: None, renewed: None, now: None })
+            judge_flag(flag, &me, &self.system, &|| Lease { seconds: None, renewed: None, now: None })
         };
         let Roster { flags, copies } = roster(&owners, None)?;
         // Without a lock it is a contender that is in the way: one that was stopped, or hangs, between

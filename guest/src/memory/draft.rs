@@ -10,13 +10,11 @@ use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::Dir;
 use crate::layout::{EntryId, RecordName};
+use crate::order::{self, Map};
 use crate::prelude::*;
 use crate::system::System;
 use crate::time::to_rfc3339;
 use crate::workspace::Workspace;
-use alloc::collections::BTreeSet;
-use alloc::collections::btree_map::{BTreeMap, Entry};
-use core::ops::Bound;
 
 /// How many bytes the texts of a draft may have, those before and those after the changes.
 pub const MAX_DRAFT_BYTES: u64 = 64 * 1024 * 1024;
@@ -29,15 +27,13 @@ const MAX_SEEN: usize = 100_000;
 #[derive(Debug)]
 pub struct Draft {
     limits: UpdateLimits,
-    changes: BTreeMap<RecordName, Change>,
+    changes: Map<RecordName, Change>,
     /// Of the texts in `changes`, in bytes.
     size: u64,
     /// The files that were read and not changed.
-    seen: BTreeMap<RecordName, Option<Digest>>,
-    /// All files as they were when a consolidator began that reads them by itself.
-    watched: Option<BTreeMap<RecordName, Mark>>,
-    /// The change that was looked at last, and its position; none since there are others.
-    looked_at: Option<(usize, RecordName)>,
+    seen: Map<RecordName, Option<Digest>>,
+    /// All files as they were when a consolidator began that reads them by itself, sorted.
+    watched: Option<Vec<(RecordName, Mark)>>,
 }
 
 /// A file as it was read; none: there was none.
@@ -53,14 +49,7 @@ fn size_of(change: &Change) -> u64 {
 impl Draft {
     /// One without changes.
     pub fn new(limits: UpdateLimits) -> Self {
-        Draft {
-            limits,
-            changes: BTreeMap::new(),
-            size: 0,
-            seen: BTreeMap::new(),
-            watched: None,
-            looked_at: None,
-        }
+        Draft { limits, changes: Map::default(), size: 0, seen: Map::default(), watched: None }
     }
 
     /// One record as the changes leave it. If its file changes before updates of it are proposed, they are
@@ -80,7 +69,7 @@ impl Draft {
         }
         let text = workspace.record_text(&name)?;
         let record = record_of(&name, text.as_deref())?;
-        if self.seen.len() < MAX_SEEN || self.seen.contains_key(&name) {
+        if self.seen.len() < MAX_SEEN || self.seen.get(&name).is_some() {
             self.seen.insert(name, digest(text.as_deref()));
         }
         Ok(record)
@@ -99,17 +88,17 @@ impl Draft {
         if self.changes.is_empty() {
             return Ok(listing);
         }
-        let mut records: BTreeMap<RecordName, Record> = BTreeMap::new();
-        records.extend(listing.records.into_iter().map(|record| (record.name.clone(), record)));
-        for (name, change) in &self.changes {
+        let stays =
+            |record: &Record| self.changes.get(&record.name).is_none_or(|change| change.after.is_none());
+        listing.records.retain(stays);
+        for (name, change) in self.changes.iter() {
             if kind.is_none_or(|kind| kind == name.kind())
                 && let Some(record) = record_of(name, change.after.as_deref())?
             {
-                let head = Record { body: String::new(), sources: Vec::new(), ..record };
-                records.insert(name.clone(), head);
+                listing.records.push(Record { body: String::new(), sources: Vec::new(), ..record });
             }
         }
-        listing.records = records.into_values().collect();
+        order::sort_by(&mut listing.records, |one, other| one.name.cmp(&other.name));
         Ok(listing)
     }
 
@@ -134,8 +123,8 @@ impl Draft {
             error.index = Some(max as u64);
             return Err(error);
         }
-        let mut by_id = BTreeMap::new();
-        by_id.extend(origins.iter().map(|origin| (origin.id, &origin.source)));
+        let mut by_id: Vec<_> = origins.iter().map(|origin| (origin.id, &origin.source)).collect();
+        order::sort_by(&mut by_id, |one, other| one.0.cmp(&other.0));
         let mut checked = Vec::with_capacity(updates.len());
         for (index, update) in updates.iter().enumerate() {
             let check = Checked::new(update, self.limits.max_update_bytes, origins, &by_id);
@@ -143,21 +132,23 @@ impl Draft {
         }
         let now = workspace.system().now().whole_seconds();
         let now = to_rfc3339(now);
-        let mut touched: BTreeMap<RecordName, Touched> = BTreeMap::new();
+        let mut touched: Map<RecordName, Touched> = Map::default();
         for (index, update) in checked.into_iter().enumerate() {
-            let name = update.name.clone();
-            let applied = match touched.entry(name) {
-                Entry::Occupied(entry) => entry.into_mut().apply(index, update, &now),
-                Entry::Vacant(entry) => self
-                    .touch(workspace, &update.name)
-                    .and_then(|touched| entry.insert(touched).apply(index, update, &now)),
+            let applied = match touched.get_mut(&update.name) {
+                Some(touched) => touched.apply(index, update, &now),
+                None => self.touch(workspace, &update.name).and_then(|mut new| {
+                    let name = update.name.clone();
+                    new.apply(index, update, &now)?;
+                    touched.insert(name, new);
+                    Ok(())
+                }),
             };
             applied.map_err(|error| at_fault(index, &updates[index], error))?;
         }
         // None: the record is left as it was before the run.
         let mut proposed: Vec<(RecordName, Option<Change>)> = Vec::new();
         let mut size = self.size;
-        for (name, touched) in touched {
+        for (name, touched) in touched.into_items() {
             let Some(wanted) = touched.changed(&now) else { continue };
             size -= self.changes.get(&name).map_or(0, size_of);
             let change = touched
@@ -174,16 +165,13 @@ impl Draft {
             proposed.push((name, change));
         }
         self.size = size;
-        self.looked_at = None;
         for (name, change) in proposed {
             match change {
                 Some(change) => {
                     self.seen.remove(&name);
                     self.changes.insert(name, change);
                 }
-                None => {
-                    self.changes.remove(&name);
-                }
+                None => self.changes.remove(&name),
             }
         }
         Ok(())
@@ -197,7 +185,10 @@ impl Draft {
                 let before = workspace.record_text(name)?;
                 let is_unseen = match &self.watched {
                     // After it was read: what changes later is found by the commit.
-                    Some(watched) => workspace.record_mark(name)? != watched.get(name).copied(),
+                    Some(watched) => {
+                        let then = watched.binary_search_by(|(other, _)| other.cmp(name));
+                        workspace.record_mark(name)? != then.ok().map(|at| watched[at].1)
+                    }
                     None => false,
                 };
                 if is_unseen || self.seen.get(name).is_some_and(|seen| *seen != digest(before.as_deref())) {
@@ -242,30 +233,20 @@ impl Draft {
     }
 
     /// What it would change, by kind and slug.
-    pub fn changes(&self) -> impl ExactSizeIterator<Item = &Change> {
-        self.changes.values()
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().map(|(_, change)| change)
     }
 
-    /// The change at this position, counted from 0 by kind and slug. One after the other costs no more than
-    /// [`Self::changes`].
-    pub fn change(&mut self, index: usize) -> Option<&Change> {
-        let follows = matches!(&self.looked_at, Some((last, _)) if last + 1 == index);
-        let found = match &self.looked_at {
-            Some((_, name)) if follows => {
-                self.changes.range((Bound::Excluded(name), Bound::Unbounded)).next()
-            }
-            _ => self.changes.iter().nth(index),
-        };
-        self.looked_at = found.map(|(name, _)| (index, name.clone()));
-        found.map(|(_, change)| change)
+    /// The change at this position, counted from 0 by kind and slug.
+    pub fn change(&self, index: usize) -> Option<&Change> {
+        self.changes.nth(index)
     }
 
     /// Takes the changes out, for a run to make them. What was read is forgotten too: the commit changes it.
     pub fn take(&mut self) -> Vec<Change> {
         self.size = 0;
-        self.looked_at = None;
-        self.seen.clear();
-        core::mem::take(&mut self.changes).into_values().collect()
+        self.seen = Map::default();
+        core::mem::take(&mut self.changes).into_items().map(|(_, change)| change).collect()
     }
 }
 
@@ -355,7 +336,7 @@ impl<'a> Checked<'a> {
         update: &'a Update,
         max_bytes: u64,
         origins: &'a [Origin],
-        by_id: &BTreeMap<EntryId, &'a Source>,
+        by_id: &[(EntryId, &'a Source)],
     ) -> Result<Self> {
         let Update { kind, slug, title, body, status, replaced_by, entries } = update;
         let texts = [Some(kind), Some(slug), title.as_ref(), body.as_ref(), replaced_by.as_ref()];
@@ -400,8 +381,9 @@ impl<'a> Checked<'a> {
             None => origins.iter().map(|origin| &origin.source).collect(),
             Some(entries) => {
                 let source = |text: &String| {
-                    let id = EntryId::parse(text);
-                    id.and_then(|id| by_id.get(&id).copied()).ok_or_else(|| {
+                    let place =
+                        EntryId::parse(text).map(|id| by_id.binary_search_by(|(other, _)| other.cmp(&id)));
+                    place.and_then(core::result::Result::ok).map(|at| by_id[at].1).ok_or_else(|| {
                         refused(format!(
                             "`entries` names `{}`, which is none of the entries that were given",
                             shown(text)
@@ -449,16 +431,27 @@ impl<'a> Checked<'a> {
             record.status = status.as_str().into();
             record.replaced_by = replaced_by.map(|name| name.to_string());
         }
-        let mut met: BTreeSet<(String, u64, u64)> = BTreeSet::new();
-        let of = |source: &Source| (source.segment_id.clone(), source.start, source.end);
-        met.extend(record.sources.iter().map(of));
-        for source in sources {
-            if met.insert(of(source)) {
-                record.sources.push(source.clone());
-            }
-        }
+        add_sources(&mut record.sources, &sources);
         Ok(record)
     }
+}
+
+/// Adds those that are not there yet, each once.
+fn add_sources(sources: &mut Vec<Source>, more: &[&Source]) {
+    let before = sources.len();
+    sources.extend(more.iter().map(|source| (*source).clone()));
+    let of = |at: usize| (&sources[at].segment_id, sources[at].start, sources[at].end);
+    let mut places: Vec<usize> = (0..sources.len()).collect();
+    order::sort_by(&mut places, |one, other| of(*one).cmp(&of(*other)));
+    // Of those that are the same the one that was there before comes first.
+    let again = places.windows(2).filter(|pair| pair[1] >= before && of(pair[0]) == of(pair[1]));
+    let mut again: Vec<usize> = again.map(|pair| pair[1]).collect();
+    order::sort(&mut again);
+    let (mut at, mut again) = (0, again.into_iter().peekable());
+    sources.retain(|_| {
+        at += 1;
+        again.next_if_eq(&(at - 1)).is_none()
+    });
 }
 
 fn check_title(title: &str) -> Result<()> {

@@ -719,7 +719,7 @@ impl<'a> Reader<'a> {
                 let is_collection = dash(content).is_some()
                     || key(content).is_some()
                     || content.starts_with([']', '}'])
-                    || content.contains(": ");
+                    || content.as_bytes().windows(2).any(|pair| pair == b": ");
                 if is_collection && (at != start || !on_line) {
                     return problem(at, "a list or a mapping stands where one text belongs");
                 }
@@ -1008,7 +1008,9 @@ fn unquote(value: &str) -> Result<(String, usize), (usize, &'static str)> {
                 // A line break is a blank, and an empty line is a line break.
                 text.truncate(text.trim_end_matches([' ', '\t', '\r']).len());
                 let mut breaks = 0;
-                while let Some((_, next)) = chars.next_if(|(_, next)| " \t\r\n".contains(*next)) {
+                while let Some((_, next)) =
+                    chars.next_if(|(_, next)| matches!(next, ' ' | '\t' | '\r' | '\n'))
+                {
                     breaks += usize::from(next == '\n');
                 }
                 text.extend(core::iter::repeat_n('\n', breaks));
@@ -1057,7 +1059,7 @@ fn unquote(value: &str) -> Result<(String, usize), (usize, &'static str)> {
                         code => code,
                     },
                     '\r' | '\n' => {
-                        while chars.next_if(|(_, next)| " \t\r\n".contains(*next)).is_some() {}
+                        while chars.next_if(|(_, next)| matches!(next, ' ' | '\t' | '\r' | '\n')).is_some() {}
                         continue;
                     }
                     _ => None,

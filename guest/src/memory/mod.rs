@@ -14,7 +14,6 @@ use crate::order;
 use crate::prelude::*;
 use crate::system::System;
 use crate::workspace::{Workspace, open_existing};
-use alloc::collections::BTreeMap;
 use format::MAX_RECORD_BYTES;
 
 /// What a record is worth, as an update says it.
@@ -245,9 +244,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
     }
 
     /// What can be told of all records without reading them: a record that is changed has another size or
-    /// another time then.
-    pub(crate) fn record_marks(&self) -> Result<BTreeMap<RecordName, Mark>> {
-        let mut marks = BTreeMap::new();
+    /// another time then. Sorted.
+    pub(crate) fn record_marks(&self) -> Result<Vec<(RecordName, Mark)>> {
+        let mut marks = Vec::new();
         let Some(memory) = open_existing(&*self.root, MEMORY, MEMORY)? else { return Ok(marks) };
         let kinds = listed(&memory, MEMORY, |name| {
             RecordName::parse(name, "any").map(|name| name.kind().to_owned())
@@ -258,7 +257,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             let path = format!("{MEMORY}/{kind}");
             for name in listed(&dir, &path, |name| RecordName::parse(&kind, name.strip_suffix(".md")?))? {
                 if let Some(mark) = mark(&dir, &name) {
-                    marks.insert(name, mark);
+                    marks.push((name, mark));
                 }
             }
         }
