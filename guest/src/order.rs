@@ -15,11 +15,11 @@ const RUN: usize = 16;
 /// How many items of a [`Map`] are moved for one that comes between them, at most.
 const PART: usize = 256;
 
-/// Values by key, in the order of the keys.
+/// Values by key, in the order of the keys. They are boxed: the code for one type of value is that for all.
 #[derive(Debug)]
 pub struct Map<K, V> {
     /// Sorted, one after the other. None is empty.
-    parts: Vec<Vec<(K, V)>>,
+    parts: Vec<Vec<(K, Box<V>)>>,
     len: usize,
 }
 
@@ -72,13 +72,19 @@ impl<K: Ord, V> Map<K, V> {
 
     /// Sets the value of a key.
     pub fn insert(&mut self, key: K, value: V) {
+        drop(self.put(key, Box::new(value)));
+    }
+
+    /// The same; returns what it was before.
+    #[inline(never)]
+    fn put(&mut self, key: K, value: Box<V>) -> Option<Box<V>> {
         let (part, place) = self.find(&key);
         if self.parts.is_empty() {
             self.parts.push(Vec::new());
         }
         let items = &mut self.parts[part];
         match place {
-            Ok(at) => items[at].1 = value,
+            Ok(at) => return Some(core::mem::replace(&mut items[at].1, value)),
             Err(at) => {
                 items.insert(at, (key, value));
                 self.len += 1;
@@ -88,27 +94,35 @@ impl<K: Ord, V> Map<K, V> {
                 }
             }
         }
+        None
     }
 
     /// Forgets a key.
     pub fn remove(&mut self, key: &K) {
-        if let (part, Ok(at)) = self.find(key) {
-            self.parts[part].remove(at);
-            self.len -= 1;
-            if self.parts[part].is_empty() {
-                self.parts.remove(part);
-            }
+        drop(self.take(key));
+    }
+
+    /// The same; returns what it was.
+    #[inline(never)]
+    fn take(&mut self, key: &K) -> Option<(K, Box<V>)> {
+        let (part, place) = self.find(key);
+        let items = self.parts.get_mut(part)?;
+        let item = items.remove(place.ok()?);
+        self.len -= 1;
+        if items.is_empty() {
+            self.parts.remove(part);
         }
+        Some(item)
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &(K, V)> {
-        self.parts.iter().flatten()
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.parts.iter().flatten().map(|(key, value)| (key, &**value))
     }
 
     /// All of them, for good.
     pub fn into_items(self) -> impl Iterator<Item = (K, V)> {
-        self.parts.into_iter().flatten()
+        self.parts.into_iter().flatten().map(|(key, value)| (key, *value))
     }
 }
 
@@ -119,16 +133,20 @@ pub fn sort<T: Ord>(items: &mut [T]) {
 
 /// Sorts by a comparison; equal items stay in their order.
 pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
-    let mut places = places(items.len(), &|one, other| compare(&items[one], &items[other]).is_gt());
+    let places = places(items.len(), &|one, other| compare(&items[one], &items[other]).is_gt());
+    arrange(places, &mut |one, other| items.swap(one, other));
+}
+
+/// Has the items go round to their places; each is at its own then.
+fn arrange(mut places: Vec<usize>, swap: &mut dyn FnMut(usize, usize)) {
     for start in 0..places.len() {
-        // The items go round to their places; each is at its own then.
         let mut at = start;
         loop {
             let from = core::mem::replace(&mut places[at], at);
             if from == start {
                 break;
             }
-            items.swap(at, from);
+            swap(at, from);
             at = from;
         }
     }
