@@ -1,10 +1,11 @@
-//! Sorting: the same order as the standard library's, whatever the length and the order before.
+//! Sorting, and the sorted map: the same as the standard library's, whatever the length and the order before.
 
 use crate::support::entry_id;
 use consolidation_guest::layout::EntryId;
-use consolidation_guest::order;
+use consolidation_guest::order::{self, Map};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 proptest! {
     #[test]
@@ -23,6 +24,30 @@ proptest! {
         expected.sort_by_key(|&(key, _)| key);
         order::sort_by(&mut items, |(one, _), (other, _)| one.cmp(other));
         prop_assert_eq!(items, expected);
+    }
+
+    // Enough keys for several parts, and so few that they come again.
+    #[test]
+    fn map_holds_what_the_standard_one_holds(calls in vec((0_u16..1_000, prop::bool::weighted(0.7)), 0..3_000)) {
+        let (mut map, mut expected) = (Map::default(), BTreeMap::new());
+        for (at, (key, sets)) in calls.into_iter().enumerate() {
+            if sets {
+                map.insert(key, at);
+                expected.insert(key, at);
+            } else {
+                map.remove(&key);
+                expected.remove(&key);
+            }
+            prop_assert_eq!(map.get(&key), expected.get(&key));
+            prop_assert_eq!(map.len(), expected.len());
+        }
+        for (index, (key, value)) in expected.iter_mut().enumerate() {
+            prop_assert_eq!(map.nth(index), Some(&*value));
+            prop_assert_eq!(map.get_mut(key), Some(value));
+        }
+        prop_assert_eq!(map.nth(expected.len()), None);
+        prop_assert!(map.iter().eq(expected.iter()));
+        prop_assert!(map.into_items().eq(expected));
     }
 }
 
