@@ -241,13 +241,8 @@ impl<D: Dir> Runs<D> {
             self.unlink_if_there(&content.name())?;
         }
         let notes = [
-            (
-                kept,
-                format!(
-                    "had been changed by somebody since; what was there is kept in {BEFORE_PATH}/{run}.*.md"
-                ),
-            ),
-            (left, "had been changed by somebody since, so it was not removed".into()),
+            (kept, format!("changed by somebody since; what was there is kept in {BEFORE_PATH}/{run}.*.md")),
+            (left, "changed by somebody since, and not removed".into()),
         ];
         let notes = notes.into_iter().filter(|(paths, _)| !paths.is_empty());
         let notes: Vec<String> = notes.map(|(paths, what)| format!("{} {what}", named(&paths))).collect();
@@ -644,5 +639,6 @@ fn unapplied(run: RunId, path: &str, reason: &str) -> Error {
 fn named(paths: &[String]) -> String {
     let more = paths.len().saturating_sub(MAX_NAMED);
     let some = paths[..paths.len() - more].join(", ");
-    if more > 0 { format!("{some} and {more} more records were") } else { format!("{some} was") }
+    let more = if more > 0 { format!(" and {more} more records") } else { String::new() };
+    format!("{some}{more} {} been", if paths.len() > 1 { "have" } else { "has" })
 }

@@ -273,6 +273,17 @@ impl Fault {
         Fault::Trap { reason, source }
     }
 
+    /// Where no code of the component has run, what failed is the host: it has no memory, no descriptors or
+    /// no files that are large enough (`ulimit`).
+    pub(crate) fn of_the_host_unless_trapped(self) -> Fault {
+        match self {
+            Fault::Trap { reason, source } if !root_cause(&*source).is::<wasmtime::Trap>() => {
+                Fault::Host(io::Error::other(format!("the sandbox can't be set up: {reason}")))
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn into_error(self, operation: &'static str, root: &Path) -> Error {
         let root = root.to_owned();
         match self {

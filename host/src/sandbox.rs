@@ -74,9 +74,10 @@ impl Instance {
     pub(crate) fn new(runtime: &Runtime, root: &Root, peak: &Arc<AtomicUsize>) -> Result<Instance, Fault> {
         let mut store = store(runtime, Some(root), peak);
         limits::interrupt_at_deadline(&mut store);
-        let component = limits::run(runtime, &mut store, runtime.call_timeout(), |store| {
+        let started = limits::run(runtime, &mut store, runtime.call_timeout(), |store| {
             runtime.component().instantiate(store)
-        })?;
+        });
+        let component = started.map_err(Fault::of_the_host_unless_trapped)?;
         Ok(Instance { store, component, runtime: runtime.clone() })
     }
 

@@ -5,10 +5,13 @@ use crate::sandbox::State;
 use std::io;
 use std::path::Path;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{HasData, Linker, ResourceTable, ResourceType, Val};
+use wasmtime::component::{
+    ComponentType, HasData, Linker, Lower, Resource, ResourceTable, ResourceType, Val, WasmList, WasmStr,
+};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings::sync::filesystem::types::{Descriptor, ErrorCode};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sync};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
@@ -76,6 +79,16 @@ impl WasiView for State {
     }
 }
 
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum CreateError {
+    #[component(name = "not-created")]
+    NotCreated(ErrorCode),
+    #[component(name = "not-written")]
+    #[allow(dead_code, reason = "it creates nothing")]
+    NotWritten(ErrorCode),
+}
+
 /// What a host answers that can't do several calls in one: the component takes the steps itself.
 fn add_files_to_linker(to: &mut Linker<State>) -> wasmtime::Result<()> {
     enum Listing {}
@@ -83,16 +96,36 @@ fn add_files_to_linker(to: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut files = to.instance("insomnia:consolidation/files@0.1.0")?;
     // Files and directories are opened alike and looked at afterwards.
     files.func_wrap("refuses-non-directories", |_: StoreContextMut<'_, State>, (): ()| Ok((false,)))?;
-    files.func_new("read-file", |_, _, _, results| unsupported(results))?;
-    files.func_new("create-file", |_, _, _, results| {
-        let code = Val::Enum("unsupported".into());
-        results[0] =
-            Val::Result(Err(Some(Box::new(Val::Variant("not-created".into(), Some(Box::new(code)))))));
-        Ok(())
+    files.func_new("read-file", |store, _, lent, results| {
+        give_back(store, lent)?;
+        unsupported(results)
     })?;
+    // With types: a large content would be a value for each byte otherwise.
+    files.func_wrap(
+        "create-file",
+        |_: StoreContextMut<'_, State>, _: (Resource<Descriptor>, WasmStr, WasmList<u8>, bool)| {
+            Ok((Err::<(), _>(CreateError::NotCreated(ErrorCode::Unsupported)),))
+        },
+    )?;
     files.resource("listing", ResourceType::host::<Listing>(), |_, _| Ok(()))?;
-    files.func_new("list-directory", |_, _, _, results| unsupported(results))?;
-    files.func_new("[method]listing.next", |_, _, _, results| unsupported(results))
+    files.func_new("list-directory", |store, _, lent, results| {
+        give_back(store, lent)?;
+        unsupported(results)
+    })?;
+    files.func_new("[method]listing.next", |store, _, lent, results| {
+        give_back(store, lent)?;
+        unsupported(results)
+    })
+}
+
+/// A handle that was lent must be given back before the call ends.
+fn give_back(mut store: StoreContextMut<'_, State>, lent: &[Val]) -> wasmtime::Result<()> {
+    for value in lent {
+        if let Val::Resource(resource) = value {
+            resource.resource_drop(&mut store)?;
+        }
+    }
+    Ok(())
 }
 
 fn unsupported(results: &mut [Val]) -> wasmtime::Result<()> {
