@@ -1,8 +1,8 @@
 #!/bin/sh
 # Prints the digest of everything the component is built from: the guest's sources and manifest,
 # guest/strip.rs, the WIT files, the build profile and workspace settings it inherits, and the locked
-# versions and checksums of the crates it depends on. It is the one definition of "the shipped component matches its
-# sources": build.sh records what it prints, a test compares it. The shipped plugins have a digest of
+# versions and checksums of the crates it depends on. It is the one definition of "the shipped component
+# matches its sources": build.sh records what it prints, a test compares it. The shipped plugins have a digest of
 # their own, so that who changes a plugin need not rebuild the component, and the other way round.
 #
 # Needs neither cargo nor a network. Of the locked crates the ones that only tests or the native

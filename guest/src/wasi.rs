@@ -1,9 +1,9 @@
 //! [`Dir`] over WASI 0.2 descriptors, and [`System`] over WASI and the `process` import.
 //!
 //! `read` and `write` of descriptors are a plain pread and pwrite; no streams. What [`files`] does in one
-//! call is done in steps where the host does not. To run on hosts that implement WASI in part, `open-at` never asks
-//! for `mutate-directory` or synchronised writes, and the preopened directory is opened once more as
-//! `.` before it is listed or synchronised.
+//! call is done in steps where the host does not. To run on hosts that implement WASI in part, `open-at`
+//! never asks for `mutate-directory` or synchronised writes, and the preopened directory is opened once
+//! more as `.` before it is listed or synchronised.
 
 use crate::bindings::insomnia::consolidation::files::{self, CreateError};
 use crate::bindings::insomnia::consolidation::process;

@@ -293,3 +293,13 @@ fn memory_that_is_short_is_an_error_and_no_loss() {
         assert_eq!(workspace.ids(), Vec::<String>::new());
     }
 }
+
+/// The sandbox begins with a memory image in a file of its own, which such a limit has no room for.
+#[test]
+fn what_the_host_lacks_is_no_defect_of_the_component() {
+    let workspace = TestWorkspace::new();
+    let script = "ulimit -f 2; exec \"$CONSOLIDATE\" status";
+    let ran = Program::shell(script).current_dir(workspace.root()).run().exits(74);
+    assert!(ran.err.contains("the sandbox can't be set up"), "{}", ran.err);
+    assert!(!ran.err.contains("defect"), "{}", ran.err);
+}
