@@ -13,7 +13,7 @@
 //! The four lists are optional and empty by default, `target` is optional, and `session_id` is read
 //! as `segment_id`. A byte-order mark at the start is skipped (RFC 8259, section 8.1, permits it).
 
-use crate::json::{Layout, Read, Reader, Text, Writer};
+use crate::json::{Layout, Read, Reader, Text, Writer, not_utf8};
 use crate::layout::EntryId;
 use crate::order;
 use crate::prelude::*;
@@ -22,16 +22,61 @@ use core::ops::Range;
 /// The largest file that is taken for an entry, and the largest that is written, in bytes.
 pub const MAX_ENTRY_BYTES: u64 = 1024 * 1024;
 
-/// The members that are known, in the order in which they are written. The lists follow the source.
-const KNOWN: [&str; 5] = ["source", "decisions", "discussions", "attempts", "requests"];
+/// A name, and how a member that has it begins behind another one, in a file and in a line.
+struct Name {
+    text: &'static str,
+    in_file: &'static str,
+    in_line: &'static str,
+}
 
-/// What an item of each of the lists must have.
-const ITEMS: [&[(&str, Form)]; 4] = [
-    &[("options", Form::Texts), ("chosen", Form::Text), ("rationale", Form::Text)],
-    &[("topic", Form::Text), ("points", Form::Texts)],
-    &[("action", Form::Text), ("result", Form::Text), ("succeeded", Form::Truth)],
-    &[("intent", Form::Text), ("target", Form::OptionalText), ("summary", Form::Text)],
+macro_rules! name {
+    ($indent:literal, $name:literal) => {
+        Name {
+            text: $name,
+            in_file: concat!(",\n", $indent, "\"", $name, "\": "),
+            in_line: concat!(",\"", $name, "\":"),
+        }
+    };
+}
+
+/// The source, which comes first.
+const SOURCE: &str = "source";
+
+/// The lists, in the order in which they are written, and what an item of each must have.
+const LISTS: [(Name, &[(Name, Form)]); 4] = [
+    (
+        name!("  ", "decisions"),
+        &[
+            (name!("      ", "options"), Form::Texts),
+            (name!("      ", "chosen"), Form::Text),
+            (name!("      ", "rationale"), Form::Text),
+        ],
+    ),
+    (
+        name!("  ", "discussions"),
+        &[(name!("      ", "topic"), Form::Text), (name!("      ", "points"), Form::Texts)],
+    ),
+    (
+        name!("  ", "attempts"),
+        &[
+            (name!("      ", "action"), Form::Text),
+            (name!("      ", "result"), Form::Text),
+            (name!("      ", "succeeded"), Form::Truth),
+        ],
+    ),
+    (
+        name!("  ", "requests"),
+        &[
+            (name!("      ", "intent"), Form::Text),
+            (name!("      ", "target"), Form::OptionalText),
+            (name!("      ", "summary"), Form::Text),
+        ],
+    ),
 ];
+
+/// The members that are known.
+const KNOWN: [&str; 1 + LISTS.len()] =
+    [SOURCE, LISTS[0].0.text, LISTS[1].0.text, LISTS[2].0.text, LISTS[3].0.text];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -58,14 +103,12 @@ pub struct Source {
 /// # Errors
 /// What is wrong with the payload, in words.
 pub fn to_file(payload: &str, default_source: Option<&Source>) -> Result<String, String> {
-    let mut out = Writer::new(Layout::Pretty, payload.len() + payload.len() / 4 + 128);
-    out.begin(b'{');
-    let (out, _) = lay_out(payload.as_bytes(), out, default_source)?;
-    let file = out.into_file();
+    let (mut file, _) = lay_out(payload.as_bytes(), Layout::Pretty, b"{", default_source)?;
+    file.push('\n');
     if file.len() as u64 > MAX_ENTRY_BYTES {
         return Err(format!("{} bytes as a file; an entry has {MAX_ENTRY_BYTES} at most", file.len()));
     }
-    text_of(file)
+    Ok(file)
 }
 
 /// What a consolidator is given of the content of a file: one line, with the id first, without a newline;
@@ -80,51 +123,122 @@ pub fn to_line(content: &[u8], id: EntryId) -> Result<(String, Source), String> 
     if content.iter().all(|byte| *byte == 0) {
         return Err("the file holds nothing but NUL bytes".into());
     }
-    let mut out = Writer::new(Layout::Compact, content.len() + 128);
-    out.begin(b'{');
-    out.name(b"id");
-    out.string(&id.text());
-    let (out, source) = lay_out(content, out, None)?;
-    Ok((text_of(out.into_bytes())?, source))
+    let begun = ["{\"id\":\"", &id.text(), "\""].concat();
+    let begun = begun.as_bytes();
+    match Reader::new(content).copying(Layout::Compact, begun).read_if(as_written) {
+        Some((line, source)) => Ok((text_of(line, content)?, source)),
+        None => lay_out(content, Layout::Compact, begun, None),
+    }
 }
 
-fn text_of(bytes: Vec<u8>) -> Result<String, String> {
-    // The reader has checked it.
-    String::from_utf8(bytes).map_err(|error| error.to_string())
-}
-
-/// Where the members stand in what was written, each with the comma before it, if it has one.
+/// Where the members stand in the copy, each with the comma before it, if it has one.
 struct Members<'a> {
     known: [Range<usize>; KNOWN.len()],
     others: Vec<(Text<'a>, Range<usize>)>,
     source: Source,
 }
 
-/// Writes the members behind what was written, in the order of the format, and the end.
+/// Lays the members out behind what is `begun` of an object, in the order of the format, and ends it.
 fn lay_out(
     text: &[u8],
-    mut out: Writer,
+    layout: Layout,
+    begun: &[u8],
     default_source: Option<&Source>,
-) -> Result<(Writer, Source), String> {
-    let head = out.len();
-    let Members { known, others, source } =
-        Reader::after_mark(text).read(|json| members(json, &mut out, default_source))?;
+) -> Result<(String, Source), String> {
+    let reader = Reader::after_mark(text).copying(layout, begun);
+    let (Members { known, others, source }, copy) = reader.read(|json| {
+        let members = members(json, default_source)?;
+        Ok((members, json.into_copy()))
+    })?;
     // As it is in every file that was written here.
-    let mut end = head;
+    let mut end = begun.len();
     let in_order = known.iter().chain(others.iter().map(|(_, range)| range)).all(|range| {
         let follows = range.start == end && !range.is_empty();
         end = range.end;
         follows
     });
-    if in_order {
-        out.end(b'}');
-        return Ok((out, source));
+    let bytes =
+        if in_order { copy } else { in_order_of_format(&copy, layout, begun, known, &others, &source) };
+    Ok((text_of(bytes, text)?, source))
+}
+
+/// What was copied of a text.
+fn text_of(copy: Vec<u8>, text: &[u8]) -> Result<String, String> {
+    String::from_utf8(copy).map_err(|_| str::from_utf8(text).map_or_else(not_utf8, String::from))
+}
+
+/// Reads a file that is as [`to_file`] writes it if no members are there that are not known: what stands between
+/// the values is compared as a whole, instead of being taken apart. Whatever is different in any way is not for
+/// it to judge.
+fn as_written(json: &mut Reader<'_>) -> Read<(Vec<u8>, Source)> {
+    json.passes("{\n  \"source\": {\n    \"segment_id\": ", ",\"source\":{\"segment_id\":")?;
+    let segment_id = json.string()?.decode().into_owned();
+    json.passes(",\n    \"range\": [\n      ", ",\"range\":[")?;
+    let start = json.u64()?;
+    json.passes(",\n      ", ",")?;
+    let end = json.u64()?;
+    json.passes("\n    ]\n  }", "]}")?;
+    if start > end {
+        return Err(json.wrong_whole("the range ends before it starts"));
     }
-    let written = out;
-    let mut out = written.again(head, 128);
+    for (name, members) in &LISTS {
+        json.passes(name.in_file, name.in_line)?;
+        if json.passes("[]", "[]").is_ok() {
+            continue;
+        }
+        json.passes("[\n    {", "[{")?;
+        loop {
+            let mut comma = 1;
+            for (name, form) in *members {
+                // The first one has no comma before it.
+                match json.passes(&name.in_file[comma..], &name.in_line[comma..]) {
+                    Err(_) if *form == Form::OptionalText => continue,
+                    met => met?,
+                }
+                comma = 0;
+                match form {
+                    Form::OptionalText if json.null()? => {}
+                    Form::Text | Form::OptionalText => json.string().map(drop)?,
+                    Form::Truth => json.truth().map(drop)?,
+                    Form::Texts if json.passes("[]", "[]").is_ok() => {}
+                    Form::Texts => {
+                        json.passes("[\n        ", "[")?;
+                        json.string()?;
+                        while json.passes(",\n        ", ",").is_ok() {
+                            json.string()?;
+                        }
+                        json.passes("\n      ]", "]")?;
+                    }
+                }
+            }
+            json.passes("\n    }", "}")?;
+            if json.passes(",\n    {", ",{").is_err() {
+                break;
+            }
+        }
+        json.passes("\n  ]", "]")?;
+    }
+    json.passes("\n}\n", "}")?;
+    Ok((json.into_copy(), Source { segment_id, start, end }))
+}
+
+/// The members anew, in the order of the format, with those that are missing.
+fn in_order_of_format(
+    copy: &[u8],
+    layout: Layout,
+    begun: &[u8],
+    known: [Range<usize>; KNOWN.len()],
+    others: &[(Text<'_>, Range<usize>)],
+    source: &Source,
+) -> Vec<u8> {
+    let member = |range: Range<usize>| {
+        let member = &copy[range];
+        member.strip_prefix(b",").unwrap_or(member)
+    };
+    let mut out = Writer::continued(layout, begun, copy.len() + 128);
     for (index, range) in known.into_iter().enumerate() {
         if !range.is_empty() {
-            out.member_of(&written, range);
+            out.member_as(member(range));
             continue;
         }
         out.name(KNOWN[index].as_bytes());
@@ -145,42 +259,43 @@ fn lay_out(
         out.end(b'}');
     }
     for (_, range) in others {
-        out.member_of(&written, range);
+        out.member_as(member(range.clone()));
     }
     out.end(b'}');
-    Ok((out, source))
+    out.into_bytes()
 }
 
-/// Checks the members and writes them in the order in which they stand.
-fn members<'a>(
-    json: &mut Reader<'a>,
-    out: &mut Writer,
-    default_source: Option<&Source>,
-) -> Read<Members<'a>> {
+/// Checks the members.
+fn members<'a>(json: &mut Reader<'a>, default_source: Option<&Source>) -> Read<Members<'a>> {
     let mut known_ranges: [Range<usize>; KNOWN.len()] = Default::default();
     let (mut others, mut own_source, mut met) = (Vec::new(), None, 0);
     json.begin(b'{')?;
+    let mut start = json.copied();
     while let Some(name) = json.member()? {
-        let start = out.len();
         let Some(index) = name.position(&KNOWN) else {
             if name.position(&["id"]).is_some() {
                 return Err(json
                     .wrong_whole("the member `id` is reserved: the id of an entry is the name of its file"));
             }
-            out.name(name.raw());
-            json.copy(out)?;
-            others.push((name, start..out.len()));
+            json.value()?;
+            let end = json.copied();
+            others.push((name, start..end));
+            start = end;
             continue;
         };
         let known = KNOWN[index];
         json.once(&mut met, index, known)?;
-        out.name(known.as_bytes());
+        if name.is_escaped() {
+            json.rename(name, known);
+        }
         let read = match index.checked_sub(1) {
-            None => source(json, out).map(|source| own_source = Some(source)),
-            Some(list) => items(json, out, ITEMS[list]),
+            None => source(json).map(|source| own_source = Some(source)),
+            Some(list) => items(json, LISTS[list].1),
         };
         read.map_err(|stop| json.within(known, stop))?;
-        known_ranges[index] = start..out.len();
+        let end = json.copied();
+        known_ranges[index] = start..end;
+        start = end;
     }
     each_once(json, others.iter().map(|(name, _)| *name).collect())?;
     let source = match (own_source, default_source) {
@@ -210,48 +325,43 @@ fn each_once(json: &mut Reader<'_>, names: Vec<Text<'_>>) -> Read<()> {
     }
 }
 
-fn source(json: &mut Reader<'_>, out: &mut Writer) -> Read<Source> {
+fn source(json: &mut Reader<'_>) -> Read<Source> {
     let (mut segment_id, mut range, mut met) = (None, None, 0);
     let mut others = Vec::new();
     json.begin(b'{')?;
-    out.begin(b'{');
     while let Some(name) = json.member()? {
         match name.position(&["range", "segment_id", "session_id"]) {
             Some(0) => {
                 json.once(&mut met, 0, "range")?;
-                out.name(b"range");
+                if name.is_escaped() {
+                    json.rename(name, "range");
+                }
                 json.begin(b'[')?;
-                out.begin(b'[');
                 let mut positions = [0; 2];
                 for position in &mut positions {
                     if !json.item()? {
                         return Err(json.wrong("a range is two whole numbers"));
                     }
                     *position = json.u64()?;
-                    out.item();
-                    out.number(*position);
                 }
                 if json.item()? {
                     return Err(json.wrong("a range is two whole numbers"));
                 }
-                out.end(b']');
                 range = Some(positions);
             }
-            Some(_) => {
+            Some(index) => {
                 json.once(&mut met, 1, "segment_id")?;
-                out.name(b"segment_id");
-                let text = json.string()?;
-                out.quoted(text.raw());
-                segment_id = Some(text.decode().into_owned());
+                if index == 2 || name.is_escaped() {
+                    json.rename(name, "segment_id");
+                }
+                segment_id = Some(json.string()?.decode().into_owned());
             }
             None => {
-                out.name(name.raw());
-                json.copy(out)?;
+                json.value()?;
                 others.push(name);
             }
         }
     }
-    out.end(b'}');
     each_once(json, others)?;
     let segment_id = segment_id.ok_or_else(|| json.missing("segment_id"))?;
     let [start, end] = range.ok_or_else(|| json.missing("range"))?;
@@ -262,45 +372,35 @@ fn source(json: &mut Reader<'_>, out: &mut Writer) -> Read<Source> {
 }
 
 /// A list of objects that have these members.
-fn items(json: &mut Reader<'_>, out: &mut Writer, members: &[(&str, Form)]) -> Read<()> {
+fn items(json: &mut Reader<'_>, members: &[(Name, Form)]) -> Read<()> {
     json.begin(b'[')?;
-    out.begin(b'[');
     while json.item()? {
-        out.item();
         json.begin(b'{')?;
-        out.begin(b'{');
         let mut met = 0;
         while let Some(name) = json.member()? {
-            out.name(name.raw());
-            let Some(index) = members.iter().position(|(known, _)| name.says(known)) else {
-                json.copy(out)?;
+            let Some(index) = members.iter().position(|(known, _)| name.says(known.text)) else {
+                json.value()?;
                 continue;
             };
-            let (known, form) = members[index];
-            json.once(&mut met, index, known)?;
+            let (known, form) = &members[index];
+            json.once(&mut met, index, known.text)?;
             match form {
-                Form::Text => out.quoted(json.string()?.raw()),
-                Form::OptionalText if json.null()? => out.raw(b"null"),
-                Form::OptionalText => out.quoted(json.string()?.raw()),
-                Form::Truth => out.raw(if json.truth()? { b"true" } else { b"false" }),
+                Form::OptionalText if json.null()? => {}
+                Form::Text | Form::OptionalText => json.string().map(drop)?,
+                Form::Truth => json.truth().map(drop)?,
                 Form::Texts => {
                     json.begin(b'[')?;
-                    out.begin(b'[');
                     while json.item()? {
-                        out.item();
-                        out.quoted(json.string()?.raw());
+                        json.string()?;
                     }
-                    out.end(b']');
                 }
             }
         }
-        out.end(b'}');
         for (index, (known, form)) in members.iter().enumerate() {
             if met & (1 << index) == 0 && *form != Form::OptionalText {
-                return Err(json.missing(known));
+                return Err(json.missing(known.text));
             }
         }
     }
-    out.end(b']');
     Ok(())
 }

@@ -460,10 +460,19 @@ pub fn name_part(text: &str) -> String {
 impl FlagName {
     /// Of an owner.
     pub fn new(owner: &Identity, token: Token) -> Self {
+        Self::of(&Self::beginning(owner), owner.pid, token)
+    }
+
+    /// What the names of all flags of an owner begin with.
+    pub(crate) fn beginning(owner: &Identity) -> String {
         let parts = NameParts::of(&owner.scope);
-        let (pid, start, token_text) = (owner.pid.to_string(), name_part(&owner.start), token.text());
-        let text = [&*parts.machine, &parts.boot, &parts.pid_namespace, &pid, &start, &token_text].join(".");
-        FlagName { text, pid: owner.pid, token }
+        let (pid, start) = (owner.pid.to_string(), name_part(&owner.start));
+        [&*parts.machine, &parts.boot, &parts.pid_namespace, &pid, &start, ""].join(".")
+    }
+
+    /// Of the owner with this [beginning](Self::beginning).
+    pub(crate) fn of(beginning: &str, pid: u32, token: Token) -> Self {
+        FlagName { text: [beginning, &token.text()].concat(), pid, token }
     }
 
     /// From the name of a file among the flags; `None` if it is no flag's.

@@ -56,6 +56,9 @@ pub trait System: Clone {
     fn sleep_ms(&self, milliseconds: u32);
     /// Unpredictable bytes.
     fn random(&self, bytes: &mut [u8]);
+    /// The id of the process that hosts the rules. While it is the same, so is the rest of
+    /// [`Self::current`].
+    fn pid(&self) -> u32;
     /// The process that hosts the rules.
     fn current(&self) -> Identity;
     /// Evidence about a process id.

@@ -220,6 +220,10 @@ impl System for WasiSystem {
         }
     }
 
+    fn pid(&self) -> u32 {
+        process::current_pid()
+    }
+
     fn current(&self) -> Identity {
         let current = process::current();
         Identity {

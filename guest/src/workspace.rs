@@ -2,12 +2,21 @@
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, FsErrorKind};
-use crate::layout::{EntryId, STAGING};
+use crate::layout::{EntryId, FlagName, STAGING, clip};
 use crate::prelude::*;
-use crate::system::System;
+use crate::system::{Identity, System};
 use alloc::sync::Arc;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::sync::atomic::AtomicBool;
+
+/// The process that hosts us.
+#[derive(Debug)]
+pub(crate) struct Here {
+    /// Its texts have a bounded length: they must fit into the tail of the record.
+    pub(crate) identity: Identity,
+    /// What the names of its flags begin with.
+    pub(crate) flags: String,
+}
 
 /// A workspace. The operations are in [`crate::staging`] and [`crate::lock`].
 #[derive(Debug)]
@@ -15,6 +24,7 @@ pub struct Workspace<D, S> {
     pub(crate) root: Arc<D>,
     pub(crate) system: S,
     last_id: Cell<Option<(u64, u128)>>,
+    here: RefCell<Option<Arc<Here>>>,
     /// The name of the staging directory is known to be durable.
     pub(crate) staging_is_durable: Cell<bool>,
     /// The names of the directories of the runs are known to be durable.
@@ -28,6 +38,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             root: Arc::new(root),
             system,
             last_id: Cell::new(None),
+            here: RefCell::default(),
             staging_is_durable: Cell::new(false),
             runs_are_durable: Arc::default(),
         }
@@ -36,6 +47,28 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// The world outside.
     pub fn system(&self) -> &S {
         &self.system
+    }
+
+    /// The process that hosts us. It is asked for once, and again where it has become another one: a fork takes
+    /// what it was told along.
+    pub(crate) fn here(&self) -> Result<Arc<Here>> {
+        let mut known = self.here.borrow_mut();
+        if let Some(here) = &*known
+            && here.identity.pid == self.system.pid()
+        {
+            return Ok(here.clone());
+        }
+        let mut identity = self.system.current();
+        if identity.pid == 0 {
+            // Checked before any file is made: a record with pid 0 would be stale from the start.
+            return Err(Error::new(ErrorCode::Internal, "the host gives no process id; the lock needs one"));
+        }
+        let Identity { start, scope, .. } = &mut identity;
+        for text in [start, &mut scope.machine, &mut scope.boot, &mut scope.pid_namespace] {
+            text.truncate(clip(text).len());
+        }
+        let flags = FlagName::beginning(&identity);
+        Ok(known.insert(Arc::new(Here { identity, flags })).clone())
     }
 
     /// A new id. Those that one workspace value makes ascend, also within a millisecond and when the

@@ -16,6 +16,10 @@ impl Host for State {
         Identity { pid, start, scope: Scope { machine, boot, pid_namespace } }
     }
 
+    fn current_pid(&mut self) -> u32 {
+        std::process::id()
+    }
+
     fn inspect(&mut self, pid: u32) -> Evidence {
         let seen = sys::inspect(pid);
         Evidence {

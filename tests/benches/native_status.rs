@@ -46,7 +46,7 @@ mod unix {
         let failed =
             |error: consolidation_guest::error::Error| io::Error::other(error.into_failure().message);
         let root = NativeDir::open_path(root).map_err(|error| io::Error::other(error.to_string()))?;
-        let workspace = Workspace::new(root, ThisProcess::new());
+        let workspace = Workspace::new(root, ThisProcess);
         let summary = workspace.summarize().map_err(failed)?;
         let lock = workspace.lock_status().map_err(failed)?;
         let mut out = io::stdout().lock();

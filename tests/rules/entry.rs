@@ -2,7 +2,7 @@
 
 use crate::support::{MINIMAL, entry_id};
 use consolidation_guest::entry::{MAX_ENTRY_BYTES, Source, to_file, to_line};
-use consolidation_guest::json::{Layout, Reader, Writer};
+use consolidation_guest::json::{Layout, Reader};
 use consolidation_guest::layout::EntryId;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -82,9 +82,11 @@ fn full_payload_keeps_everything() {
 
 /// As serde_json prints it, with the members in the order of the format.
 fn pretty_in_order(payload: &str) -> String {
-    let mut out = Writer::new(Layout::Pretty, 0);
-    Reader::new(payload.as_bytes()).read(|json| json.copy(&mut out)).expect("JSON");
-    String::from_utf8(out.into_bytes()).expect("UTF-8")
+    let copied = Reader::new(payload.as_bytes()).copying(Layout::Pretty, b"").read(|json| {
+        json.value()?;
+        Ok(json.into_copy())
+    });
+    String::from_utf8(copied.expect("JSON")).expect("UTF-8")
 }
 
 #[test]
@@ -577,5 +579,81 @@ proptest! {
         if let Ok((line, _)) = to_line(&bytes, id()) {
             prop_assert!(serde_json::from_str::<Value>(&line).is_ok());
         }
+    }
+}
+
+/// A payload whose members stand in the order of the format, and none besides: its file is read as it was written.
+fn any_ordered_payload() -> impl Strategy<Value = String> {
+    fn quoted() -> impl Strategy<Value = String> {
+        prop_oneof!["\\PC{0,12}", "[\"\\\\\n\t\u{1}\u{1f600}]{0,4}", "[a-z ]{30,60}"]
+            .prop_map(|text| Value::from(text).to_string())
+    }
+    fn list(item: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        prop::collection::vec(item, 0..3).prop_map(|items| format!("[{}]", items.join(",")))
+    }
+    let decision = (list(quoted()), quoted(), quoted()).prop_map(|(options, chosen, rationale)| {
+        format!(r#"{{"options":{options},"chosen":{chosen},"rationale":{rationale}}}"#)
+    });
+    let discussion = (quoted(), list(quoted()))
+        .prop_map(|(topic, points)| format!(r#"{{"topic":{topic},"points":{points}}}"#));
+    let attempt = (quoted(), quoted(), any::<bool>()).prop_map(|(action, result, succeeded)| {
+        format!(r#"{{"action":{action},"result":{result},"succeeded":{succeeded}}}"#)
+    });
+    let target = prop_oneof![
+        Just(String::new()),
+        Just(r#""target":null,"#.into()),
+        quoted().prop_map(|target| format!(r#""target":{target},"#))
+    ];
+    let request = (quoted(), target, quoted()).prop_map(|(intent, target, summary)| {
+        format!(r#"{{"intent":{intent},{target}"summary":{summary}}}"#)
+    });
+    let lists = (list(decision), list(discussion), list(attempt), list(request));
+    (quoted(), any::<u64>(), any::<u64>(), lists).prop_map(|(segment, one, other, lists)| {
+        let (start, end) = (one.min(other), one.max(other));
+        let (decisions, discussions, attempts, requests) = lists;
+        format!(
+            r#"{{"source":{{"segment_id":{segment},"range":[{start},{end}]}},"decisions":{decisions},"discussions":{discussions},"attempts":{attempts},"requests":{requests}}}"#
+        )
+    })
+}
+
+/// The line of a file that is not as it was written: it begins with a space.
+fn line_taken_apart(file: &str) -> Result<(String, Source), String> {
+    to_line(format!(" {file}").as_bytes(), id())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn file_as_it_was_written_gives_the_line_that_it_gives_taken_apart(payload in any_ordered_payload()) {
+        let file = file_of(&payload);
+        let (line, source) = to_line(file.as_bytes(), id()).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(&line, &format!("{{\"id\":\"{}\",{}", id(), &payload[1..]));
+        prop_assert_eq!(line_taken_apart(&file), Ok((line, source)));
+    }
+
+    #[test]
+    fn file_that_was_changed_by_hand_is_taken_or_refused_as_it_is_taken_apart(
+        payload in any_ordered_payload(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), "[\\[\\]{}\",:\\\\u0-9dtn \n\u{e9}\u{1}]?"), 1..3),
+    ) {
+        let mut file = file_of(&payload);
+        for (place, by) in changes {
+            let ends: Vec<usize> = file.char_indices().map(|(at, _)| at).collect();
+            let Some(&at) = ends.get(place.index(ends.len().max(1))) else { continue };
+            let len = file[at..].chars().next().map_or(0, char::len_utf8);
+            file.replace_range(at..at + len, &by);
+        }
+        prop_assert_eq!(to_line(file.as_bytes(), id()).ok(), line_taken_apart(&file).ok(), "{}", file);
+    }
+
+    #[test]
+    fn bytes_of_a_file_that_are_no_text_are_refused(payload in any_ordered_payload(), place in any::<prop::sample::Index>()) {
+        let mut file = file_of(&payload).into_bytes();
+        let place = place.index(file.len());
+        file.insert(place, 0xff);
+        let refused = to_line(&file, id()).expect_err("no text");
+        prop_assert!(refused.contains(&format!("not UTF-8 after byte {place}")) || !file[..place].is_ascii(), "{refused}");
     }
 }

@@ -5,9 +5,11 @@ use proptest::prelude::*;
 use serde_json::{Map, Number, Value};
 
 fn laid_out(json: &str, layout: Layout) -> Result<String, String> {
-    let mut out = Writer::new(layout, 0);
-    Reader::new(json.as_bytes()).read(|reader| reader.copy(&mut out))?;
-    Ok(String::from_utf8(out.into_bytes()).expect("UTF-8"))
+    let copy = Reader::new(json.as_bytes()).copying(layout, b"").read(|reader| {
+        reader.value()?;
+        Ok(reader.into_copy())
+    })?;
+    Ok(String::from_utf8(copy).expect("UTF-8"))
 }
 
 fn compact(json: &str) -> Result<String, String> {
@@ -257,6 +259,16 @@ proptest! {
         out.end(b']');
         let theirs = serde_json::to_string_pretty(&(Vec::from_iter(texts.iter().map(|text| Value::from(text.as_str())).chain([number.into(), Value::Null])))).expect("JSON");
         prop_assert_eq!(String::from_utf8(out.into_file()).expect("UTF-8"), theirs + "\n");
+    }
+
+    #[test]
+    fn pieces_of_all_lengths_stand_one_behind_the_other(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..20),
+        capacity in 0..100_usize,
+    ) {
+        let mut out = Writer::new(Layout::Compact, capacity);
+        pieces.iter().for_each(|piece| out.raw(piece));
+        prop_assert_eq!(out.into_bytes(), pieces.concat());
     }
 
     #[test]

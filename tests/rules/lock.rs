@@ -14,11 +14,12 @@ use consolidation_guest::lock::{
 };
 use consolidation_guest::native::NativeDir;
 use consolidation_guest::record::LockRecord;
-use consolidation_guest::system::Evidence;
+use consolidation_guest::system::{Evidence, Identity, System};
+use consolidation_guest::workspace::Workspace;
 use std::fs;
 use std::path::Path;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, SystemTime};
 
 const OWN: u32 = 4242;
@@ -338,6 +339,78 @@ fn host_without_a_process_id_makes_no_file() {
     let error = pod.acquire(&options("pod-a")).expect_err("no process id");
     assert_eq!(error.code, ErrorCode::Internal, "{error}");
     assert_eq!(names(workspace.root()), [] as [String; 0]);
+}
+
+/// A process whose child goes on with everything that it knew.
+#[derive(Clone)]
+struct Forking {
+    now: Arc<Mutex<TestSystem>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Forking {
+    fn new(system: TestSystem) -> Self {
+        Forking { now: Arc::new(Mutex::new(system)), asked: Arc::default() }
+    }
+
+    fn system(&self) -> TestSystem {
+        self.now.lock().expect("nobody panics with it").clone()
+    }
+}
+
+impl System for Forking {
+    fn now(&self) -> Time {
+        self.system().now()
+    }
+
+    fn sleep_ms(&self, milliseconds: u32) {
+        self.system().sleep_ms(milliseconds);
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        self.system().random(bytes);
+    }
+
+    fn pid(&self) -> u32 {
+        self.system().pid()
+    }
+
+    fn current(&self) -> Identity {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.system().current()
+    }
+
+    fn inspect(&self, pid: u32) -> Evidence {
+        self.system().inspect(pid)
+    }
+
+    fn group_alive(&self, pgid: u32) -> bool {
+        self.system().group_alive(pgid)
+    }
+}
+
+#[test]
+fn host_is_asked_who_it_is_once_and_again_in_a_child_that_was_forked() {
+    let (place, world) = (TestWorkspace::new(), World::new());
+    let system = Forking::new(world.start(OWN));
+    let root = NativeDir::open_path(place.root()).expect("it opens");
+    let pod = Workspace::new(root, system.clone());
+    assert_eq!(pod.lock_status().expect("looked"), Status::Free);
+    assert_eq!(system.asked.load(Ordering::Relaxed), 0, "nothing is there that could be somebody's");
+    for _ in 0..3 {
+        let (held, _) = pod.acquire(&options("pod-a")).expect("the lock is free");
+        assert_eq!(place.lock_record().pid, OWN);
+        held.release_only(None).expect("released");
+    }
+    assert_eq!(system.asked.load(Ordering::Relaxed), 1);
+    *system.now.lock().expect("nobody panics with it") = world.start(OTHER);
+    let (held, _) = pod.acquire(&options("pod-a")).expect("the lock is free");
+    assert_eq!(place.lock_record().pid, OTHER);
+    assert_eq!(place.lock_record().process_start.as_deref(), Some(&*format!("s{OTHER}")));
+    let flag = FlagName::parse(&place.owners()[0]).expect("a flag");
+    assert_eq!((flag.pid, flag.process_start()), (OTHER, &*format!("s{OTHER}")));
+    held.release_only(None).expect("released");
+    assert_eq!(system.asked.load(Ordering::Relaxed), 2);
 }
 
 #[test]

@@ -828,6 +828,10 @@ impl System for SimSystem {
         });
     }
 
+    fn pid(&self) -> u32 {
+        self.current().pid
+    }
+
     fn current(&self) -> Identity {
         self.0.with(|state| state.processes[self.0.id()].identity.clone())
     }

@@ -146,6 +146,10 @@ impl System for TestSystem {
         }
     }
 
+    fn pid(&self) -> u32 {
+        self.me.pid
+    }
+
     fn current(&self) -> Identity {
         self.me.clone()
     }

@@ -9,6 +9,8 @@ use crate::liveness::{Verdict, judge_record};
 use crate::prelude::*;
 use crate::record::{LockRecord, MAX_RECORD_BYTES, TOKEN_TAIL};
 use crate::system::{Identity, System};
+use crate::workspace::Here;
+use alloc::sync::Arc;
 
 /// Where a lock can stand.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -136,15 +138,17 @@ fn look_at<D: Dir, S: System>(
 /// A lock file of more bytes is skimmed if only its owner is of interest.
 const LARGE: u64 = 1024 * 1024;
 
-/// The state of the lock at a place, without its ids: only how many there are.
+/// The state of the lock at a place, without its ids: only how many there are. Who hosts us is asked for only
+/// if something is there: where nothing is, a host need not find out.
 pub(super) fn look_for_owner<D: Dir, S: System>(
     staging: &D,
     place: Place,
-    me: &Identity,
+    here: &dyn Fn() -> Result<Arc<Here>>,
     system: &S,
     now: Option<Time>,
 ) -> Result<Found> {
     let Some(stat) = stat(staging, place)? else { return Ok(Found::Nothing) };
+    let me = &here()?.identity;
     if stat.kind == Kind::File
         && (LARGE..=MAX_RECORD_BYTES).contains(&stat.size)
         && let Some((record, count)) = skim(staging, place.name())

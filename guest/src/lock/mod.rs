@@ -43,16 +43,14 @@ mod unlock;
 use crate::durable::{Durability, create_whole};
 use crate::error::{Error, ErrorCode, Owner, Result};
 use crate::fs::{Dir, FsErrorKind};
-use crate::layout::{
-    EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, RunId, Token, clip, owners_path,
-};
+use crate::layout::{EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, RunId, Token, owners_path};
 use crate::liveness::{Verdict, judge_flag};
 use crate::memory::Change;
 use crate::outcome::{ChangedRecord, EndedBy};
 use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::runs::{Deleted, Recovered, Runs};
-use crate::system::{Identity, System};
+use crate::system::System;
 use crate::workspace::{Workspace, open_or_create};
 use aside::take_down;
 use attempt::{Attempt, Taken};
@@ -195,7 +193,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
             let message = format!("the name of the pod has more than {MAX_POD_NAME_BYTES} bytes");
             return Err(Error::new(ErrorCode::InvalidInput, message));
         }
-        let me = self.identity()?;
+        let here = self.here()?;
+        let me = &here.identity;
         let (staging, _) = self.staging_or_create()?;
         let (owners, _) = open_or_create(&staging, OWNERS, OWNERS_PATH)?;
         // Now, and not when the consolidator has done its work and there is no place for its outcome.
@@ -205,8 +204,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
             self.system.random(&mut random);
             Token::new(random)
         });
-        let record = LockRecord::new(&me, &options.pod_name, self.system.now(), token, options.lease_seconds);
-        let flag = FlagName::new(&me, token);
+        let record = LockRecord::new(me, &options.pod_name, self.system.now(), token, options.lease_seconds);
+        let flag = FlagName::of(&here.flags, me.pid, token);
         // Step 1. Nothing is synchronised: after a crash of the machine every owner is dead anyway.
         if let Err(failed) = create_whole(&owners, flag.as_str(), &record.to_file(), Durability::None) {
             let error = Error::io("raise the owner flag", owners_path(flag.as_str()), &failed);
@@ -218,7 +217,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             system: &self.system,
             staging: &staging,
             owners: &owners,
-            me: &me,
+            me,
             flag: &flag,
             coexist: options.coexist,
         };
@@ -276,15 +275,15 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let Some(staging) = self.staging()? else {
             return Ok(Status::Free);
         };
-        let me = self.identity()?;
         // Without a file of our own there is only our clock; acquire decides by the file system's.
-        let look_at = |place| look_for_owner(&staging, place, &me, &self.system, Some(self.system.now()));
+        let look_at =
+            |place| look_for_owner(&staging, place, &|| self.here(), &self.system, Some(self.system.now()));
         let found = match look_at(Place::Lock)? {
             Found::Nothing => look_at(Place::Aside)?,
             found => found,
         };
         Ok(match found {
-            Found::Nothing => self.contender(&staging, &me).unwrap_or(Status::Free),
+            Found::Nothing => self.contender(&staging)?.unwrap_or(Status::Free),
             Found::Ours => Status::Free,
             Found::Held(holder) => Status::Held(holder),
             Found::Unknown(holder) => Status::Unknown(holder),
@@ -296,23 +295,24 @@ impl<D: Dir, S: System> Workspace<D, S> {
 
     /// One that has raised its flag and not taken the lock: for a moment there is one at every acquire, and
     /// for longer if it was stopped there. Nobody else gets the lock then.
-    fn contender(&self, staging: &D, me: &Identity) -> Option<Status> {
+    fn contender(&self, staging: &D) -> Result<Option<Status>> {
         // Something else in its place stops everybody who wants the lock, and tells them so.
-        let Ok(owners) = staging.open_dir(OWNERS) else { return None };
-        for flag in roster(&owners, None).ok()?.flags {
+        let Ok(owners) = staging.open_dir(OWNERS) else { return Ok(None) };
+        let Ok(Roster { flags, .. }) = roster(&owners, None) else { return Ok(None) };
+        for flag in flags {
             let lease = &|| lease_of(&owners, &flag, Some(self.system.now()));
-            let verdict = judge_flag(&flag, me, &self.system, lease);
+            let verdict = judge_flag(&flag, &self.here()?.identity, &self.system, lease);
             let owner = read_record(&owners, flag.as_str())
                 .map_or_else(|| Owner { pid: flag.pid, ..Owner::unknown() }, |record| record.owner());
             let reason = format!("it is taking the lock; {}", verdict.reason());
             let holder = Holder { owner, consumed: 0, reason, by_command: false };
             match verdict {
                 Verdict::Dead(_) => {}
-                Verdict::Alive(_) | Verdict::Working(_) => return Some(Status::Held(holder)),
-                Verdict::Unknown(_) => return Some(Status::Unknown(holder)),
+                Verdict::Alive(_) | Verdict::Working(_) => return Ok(Some(Status::Held(holder))),
+                Verdict::Unknown(_) => return Ok(Some(Status::Unknown(holder))),
             }
         }
-        None
+        Ok(None)
     }
 
     /// Clears what an instance that is gone left behind under this token: its flag, and the lock if it
@@ -362,19 +362,6 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let Ok(Some(runs)) = self.runs() else { return };
         let by = EndedBy { pid: record.pid, pod_name: record.pod_name.clone() };
         self.note_aborted(&runs, run, &record, &by, "its instance failed");
-    }
-
-    /// Who hosts us, with texts of a bounded length: they must fit into the tail of the record.
-    fn identity(&self) -> Result<Identity> {
-        let mut me = self.system.current();
-        if me.pid == 0 {
-            // Checked before any file is made: a record with pid 0 would be stale from the start.
-            return Err(Error::new(ErrorCode::Internal, "the host gives no process id; the lock needs one"));
-        }
-        for text in [&mut me.start, &mut me.scope.machine, &mut me.scope.boot, &mut me.scope.pid_namespace] {
-            text.truncate(clip(text).len());
-        }
-        Ok(me)
     }
 }
 

@@ -87,14 +87,15 @@ pub(super) fn judge_copy<D: Dir>(
 impl<D: Dir, S: System> Workspace<D, S> {
     /// Why the owner of a flag, or of a copy of one, is dead; none if it is not.
     pub(crate) fn dead_flag(&self, owners: &D, flag: &FlagName, is_copy: bool) -> Result<Option<String>> {
-        let me = self.identity()?;
+        let here = self.here()?;
+        let me = &here.identity;
         // Without a file of our own there is only our clock; acquire decides by the file system's.
         let lease = &|| lease_of(owners, flag, Some(self.system.now()));
         let verdict = if is_copy {
-            judge_copy(owners, flag, &me, &self.system, lease)
+            judge_copy(owners, flag, me, &self.system, lease)
                 .map_err(|error| Error::io("look at the owner flag", owners_path(flag.as_str()), &error))?
         } else {
-            judge_flag(flag, &me, &self.system, lease)
+            judge_flag(flag, me, &self.system, lease)
         };
         Ok(verdict.is_dead().then(|| verdict.reason().to_owned()))
     }

@@ -64,7 +64,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Takeover::Unreadable(state, _) => (Owner::unknown(), state),
         };
         let ids = record.map(|record| record.consumed_ids.ids.clone()).unwrap_or_default();
-        let by = EndedBy { pid: self.system.current().pid, pod_name: options.pod_name.clone() };
+        let by = EndedBy { pid: self.system.pid(), pod_name: options.pod_name.clone() };
         let reason = match reason {
             Some(reason) => format!("{reason} ({state})"),
             None => format!("no reason was given ({state})"),
@@ -76,10 +76,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
     }
 
     fn remove_by_force(&self, staging: &D) -> Result<Option<Takeover>> {
-        let me = self.identity()?;
+        let here = self.here()?;
+        let me = &here.identity;
         let now = Some(self.system.now());
-        let found = match look(staging, Place::Lock, &me, &self.system, None, now)? {
-            Found::Nothing => look(staging, Place::Aside, &me, &self.system, None, now)?,
+        let found = match look(staging, Place::Lock, me, &self.system, None, now)? {
+            Found::Nothing => look(staging, Place::Aside, me, &self.system, None, now)?,
             found => found,
         };
         let (removed, token) = match found {
@@ -105,7 +106,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
         };
         let judge = |flag: &FlagName| {
-            judge_flag(flag, &me, &self.system, &|| Lease { seconds: None, renewed: None, now: None })
+            judge_flag(flag, me, &self.system, &|| Lease { seconds: None, renewed: None, now: None })
         };
         let Roster { flags, copies } = roster(&owners, None)?;
         // Without a lock it is a contender that is in the way: one that was stopped, or hangs, between

@@ -21,7 +21,7 @@ mod unlock;
 mod updates;
 
 use crate::{Durability, Runtime};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{Failure, Output};
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
@@ -135,7 +135,7 @@ enum Command {
 /// Runs the command line of this process and says how it ended.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let parsed = match Arguments::try_parse_from(&arguments) {
+    let parsed = match parse(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error, &arguments),
     };
@@ -149,6 +149,13 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.failure(&failure),
     }
+}
+
+/// What [`Parser::try_parse_from`] does, and leaves the description of all commands to the end of the process.
+fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
+    let mut command = ManuallyDrop::new(Arguments::command());
+    let mut matches = ManuallyDrop::new(command.try_get_matches_from_mut(arguments)?);
+    Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 fn execute(parsed: &Arguments, output: &Output) -> Result<(), Failure> {
@@ -201,23 +208,22 @@ fn take_signals() {
 
 /// Warnings of the library (takeovers, failed deletes) go to standard error, without colours.
 fn log_to_stderr(output: &Output) {
-    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::prelude::*;
     let asked = std::env::var("CONSOLIDATION_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = asked.map(|filter| EnvFilter::try_new(&filter).map_err(|error| (filter, error))).transpose();
-    let filter = filter.map(|filter| filter.unwrap_or_else(|| EnvFilter::new("warn"))).unwrap_or_else(
-        |(filter, error)| {
-            output.note(format_args!("CONSOLIDATION_LOG={filter:?} is ignored: {error}"));
-            EnvFilter::new("warn")
-        },
-    );
-    // Fails if an embedder has set one already, whose choice stands.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = asked.map(|filter| filter.parse::<Targets>().map_err(|error| (filter, error))).transpose();
+    let warnings = || Targets::new().with_default(LevelFilter::WARN);
+    let filter = filter.map(|filter| filter.unwrap_or_else(warnings)).unwrap_or_else(|(filter, error)| {
+        output.note(format_args!("CONSOLIDATION_LOG={filter:?} is ignored: {error}"));
+        warnings()
+    });
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // It would say so on standard error, and panic if that can't be written.
         .log_internal_errors(false)
         .with_ansi(false)
         .with_target(false)
-        .without_time()
-        .try_init();
+        .without_time();
+    // Fails if an embedder has set one already, whose choice stands.
+    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
 }

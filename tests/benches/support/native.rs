@@ -28,7 +28,7 @@ const CLEAN_UP: u32 = 500;
 impl Native {
     pub(crate) fn open(root: &Path, durability: Durability) -> Native {
         let directory = NativeDir::open_path(root).expect("the directory opens");
-        Native { workspace: Workspace::new(directory, ThisProcess::new()), durability }
+        Native { workspace: Workspace::new(directory, ThisProcess), durability }
     }
 
     pub(crate) fn acquire(&self) -> NativeLock {

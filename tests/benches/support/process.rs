@@ -6,17 +6,17 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The world outside, as the component's host tells of it: computed once.
+/// The world outside, as the component's host tells of it: found out once, when it is asked for.
 #[derive(Clone)]
-pub(crate) struct ThisProcess(Identity);
+pub(crate) struct ThisProcess;
 
 impl ThisProcess {
-    pub(crate) fn new() -> Self {
-        static KNOWN: OnceLock<ThisProcess> = OnceLock::new();
-        KNOWN.get_or_init(ThisProcess::look).clone()
+    fn identity() -> &'static Identity {
+        static KNOWN: OnceLock<Identity> = OnceLock::new();
+        KNOWN.get_or_init(ThisProcess::look)
     }
 
-    fn look() -> Self {
+    fn look() -> Identity {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let link = |path: &str| {
             fs::read_link(path).map(|target| target.to_string_lossy().into_owned()).unwrap_or_default()
@@ -32,7 +32,7 @@ impl ThisProcess {
             boot: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
             pid_namespace: link("/proc/self/ns/pid"),
         };
-        ThisProcess(Identity { pid: std::process::id(), start, scope })
+        Identity { pid: std::process::id(), start, scope }
     }
 }
 
@@ -50,12 +50,16 @@ impl System for ThisProcess {
         getrandom::fill(bytes).expect("the system has randomness");
     }
 
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
     fn current(&self) -> Identity {
-        self.0.clone()
+        Self::identity().clone()
     }
 
     fn inspect(&self, _pid: u32) -> Evidence {
-        Evidence { state: ProcessState::Running, start: self.0.start.clone(), started_at_ms: None }
+        Evidence { state: ProcessState::Running, start: Self::identity().start.clone(), started_at_ms: None }
     }
 
     fn group_alive(&self, _pgid: u32) -> bool {

@@ -1,138 +1,13 @@
-//! JSON text (RFC 8259), read in one pass and written. Invariant: a text is read to its end or refused with
-//! the place where it stops to be what it must be; numbers and strings are handed on character for character
-//! as they stand. A value that is parsed and printed again is not the same value: 9007199254740993 and 1e400
-//! do not survive a float, `1.0` becomes `1`.
-//!
-//! Of our own, where libraries do the rest, since every instance of the component carries it: what serde
-//! derives for the few formats here and serde_json made up 100 kB of it, this module and the formats over it
-//! make up 15; and an entry is checked and laid out anew in one pass instead of four. Of the small libraries
-//! none tells positions, checks strings and hands them on as they stand; the nearest, hifijson, checks them
-//! only when it decodes them, byte by byte.
+//! Reading a JSON text.
 
+use super::buffer::Buffer;
+use super::{
+    LINE, Layout, MAX_DEPTH, Read, Stop, Text, code_unit, each, is_ascii, is_same_bytes, plain_to, word,
+};
 use crate::prelude::*;
 use alloc::borrow::Cow;
 use core::ops::Range;
-
-/// How many objects and lists may stand in each other. Laid out, a small text of brackets alone would take
-/// gigabytes, and many readers recurse: serde_json takes 127 levels unless told otherwise.
-pub const MAX_DEPTH: usize = 127;
-
-/// The text is not what it must be. Its [`Reader`] knows what is wrong.
-#[derive(Debug)]
-pub struct Stop(());
-
-/// What is read, or the reader knows why not.
-pub type Read<T> = Result<T, Stop>;
-
-/// A string as it is written, without its quotes.
-#[derive(Clone, Copy, Debug)]
-pub struct Text<'a> {
-    raw: &'a [u8],
-    escaped: bool,
-}
-
-impl<'a> Text<'a> {
-    /// As it is written.
-    pub fn raw(self) -> &'a [u8] {
-        self.raw
-    }
-
-    /// What it says.
-    pub fn decode(self) -> Cow<'a, str> {
-        // The reader has checked it.
-        let raw = str::from_utf8(self.raw).unwrap_or_default();
-        if self.escaped { Cow::Owned(unescape(raw)) } else { Cow::Borrowed(raw) }
-    }
-
-    /// Does it say this?
-    #[inline]
-    pub fn says(self, word: &str) -> bool {
-        if self.escaped { self.decode() == word } else { is_same(self.raw, word.as_bytes()) }
-    }
-
-    /// Which of these it says.
-    pub fn position(self, words: &[&str]) -> Option<usize> {
-        words.iter().position(|word| self.says(word))
-    }
-}
-
-fn unescape(mut rest: &str) -> String {
-    let mut text = String::with_capacity(rest.len());
-    while let Some((before, escape)) = rest.split_once('\\') {
-        text.push_str(before);
-        let mut length = 1;
-        text.push(match escape.as_bytes().first() {
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'u') => {
-                let unit = |at| code_unit(escape.as_bytes(), at).unwrap_or_default();
-                length = 5;
-                let mut code = unit(1);
-                if code & 0xfc00 == 0xd800 {
-                    length = 11;
-                    code = 0x10000 + ((code & 0x3ff) << 10) + (unit(7) & 0x3ff);
-                }
-                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
-            }
-            other => char::from(other.copied().unwrap_or_default()),
-        });
-        rest = &escape[length..];
-    }
-    text.push_str(rest);
-    text
-}
-
-/// The four hexadecimal digits at `at`.
-fn code_unit(bytes: &[u8], at: usize) -> Option<u32> {
-    let digits = bytes.get(at..at + 4)?;
-    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
-}
-
-/// Each byte of a word.
-const fn each(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
-}
-
-/// The eight bytes at `at`, the first the lowest.
-fn word(text: &[u8], at: usize) -> Option<u64> {
-    text.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
-}
-
-/// Are they the same? Eight bytes at a time: names are too short for a call that compares memory.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    if one.len() != other.len() {
-        return false;
-    }
-    match (one.first_chunk::<8>(), other.first_chunk::<8>(), one.last_chunk::<8>(), other.last_chunk::<8>()) {
-        (Some(begin), Some(other_begin), Some(end), Some(other_end)) if one.len() <= 16 => {
-            u64::from_ne_bytes(*begin) == u64::from_ne_bytes(*other_begin)
-                && u64::from_ne_bytes(*end) == u64::from_ne_bytes(*other_end)
-        }
-        _ => one.iter().zip(other).all(|(one, other)| one == other),
-    }
-}
-
-/// Where the first quote, backslash or control character is, from `at` on, or where fewer than eight bytes are
-/// left; and all bits that are set in the bytes before it.
-fn plain_to(text: &[u8], mut at: usize, bits: &mut u64) -> usize {
-    // Where a byte is one of them, the subtraction sets its highest bit; it may also do so behind that byte,
-    // never before.
-    while let Some(word) = word(text, at) {
-        let (quote, backslash) = (word ^ each(b'"'), word ^ each(b'\\'));
-        let ends =
-            word.wrapping_sub(each(b' ')) | quote.wrapping_sub(each(1)) | backslash.wrapping_sub(each(1));
-        let ends = ends & !word & each(0x80);
-        *bits |= word;
-        if ends != 0 {
-            return at + (ends.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    at
-}
+use core::str::Utf8Error;
 
 /// Reads one value, member by member and item by item, as the caller asks for them.
 ///
@@ -151,6 +26,12 @@ fn plain_to(text: &[u8], mut at: usize, bits: &mut u64) -> usize {
 /// });
 /// assert_eq!((read, pid), (Ok(()), 7));
 /// ```
+///
+/// # Copies
+///
+/// What is read can be [laid out anew](Self::copying) on the way, without being interpreted. Nothing is written
+/// token by token: what stands between two places where the white space is to be another is copied as one piece,
+/// which is half of a text that has the right layout already.
 #[derive(Debug)]
 pub struct Reader<'a> {
     text: &'a [u8],
@@ -161,19 +42,105 @@ pub struct Reader<'a> {
     first: bool,
     /// What is read goes nowhere: its strings need not be characters.
     skipping: bool,
+    /// Is there nothing but ASCII in it? Then no string need be checked to be UTF-8. Found out at the first.
+    is_ascii: Option<bool>,
+    copy: Option<Copy>,
+    /// The copy has lines and white space of its own.
+    pretty: bool,
     fault: Option<(usize, Cow<'static, str>)>,
+}
+
+/// A copy of what is read. Invariant: what was read before `from` is in it, the rest is as it stands in the text.
+#[derive(Debug)]
+struct Copy {
+    out: Buffer,
+    from: usize,
+}
+
+impl Copy {
+    /// Takes over what was read.
+    fn take(&mut self, text: &[u8], to: usize) {
+        self.out.extend(&text[self.from..to]);
+        self.from = to;
+    }
 }
 
 impl<'a> Reader<'a> {
     /// Of a text.
     pub fn new(text: &'a [u8]) -> Self {
-        Reader { text, start: 0, at: 0, depth: 0, first: false, skipping: false, fault: None }
+        Reader {
+            text,
+            start: 0,
+            at: 0,
+            depth: 0,
+            first: false,
+            skipping: false,
+            is_ascii: None,
+            copy: None,
+            pretty: false,
+            fault: None,
+        }
     }
 
     /// Of a text that may begin with a byte-order mark, which is skipped (RFC 8259, section 8.1, permits it).
     pub fn after_mark(text: &'a [u8]) -> Self {
         let start = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         Reader { start, at: start, ..Reader::new(text) }
+    }
+
+    /// Copies what is read. If something is `begun`, an object, the members of the text's own are copied behind
+    /// it: behind `{`, or behind that and other members, and then the text must have one.
+    ///
+    /// Strings of a copy are not checked to be UTF-8, nor is what they decode to: whoever makes a text of the
+    /// whole finds out.
+    pub fn copying(mut self, layout: Layout, begun: &[u8]) -> Self {
+        let mut out = Buffer::with_capacity(begun.len() + self.text.len() + 64);
+        out.extend(begun);
+        self.copy = Some(Copy { out, from: self.at });
+        self.pretty = layout == Layout::Pretty;
+        self
+    }
+
+    /// How much was copied, in bytes.
+    pub fn copied(&self) -> usize {
+        self.copy.as_ref().map_or(0, |copy| copy.out.len() + self.at - copy.from)
+    }
+
+    /// The copy of what was read by now.
+    pub fn into_copy(&mut self) -> Vec<u8> {
+        self.copy.take().map_or_else(Vec::new, |mut copy| {
+            copy.take(self.text, self.at);
+            copy.out.into_bytes()
+        })
+    }
+
+    /// Has the member that was begun another name in the copy.
+    pub fn rename(&mut self, name: Text<'_>, new_name: &str) {
+        if let Some(copy) = &mut self.copy {
+            copy.take(self.text, self.at);
+            let colon: &[u8] = if self.pretty { b"\": " } else { b"\":" };
+            copy.out.truncate(copy.out.len() - colon.len() - name.raw().len());
+            copy.out.extend(new_name.as_bytes());
+            copy.out.extend(colon);
+        }
+    }
+
+    /// Passes over this, character for character. A copy gets `copied` in its place.
+    ///
+    /// # Errors
+    /// [`Stop`] if something else stands here: the reader stands where it was, and has no words for it.
+    pub fn passes(&mut self, this: &str, copied: &str) -> Read<()> {
+        let end = self.at + this.len();
+        if !self.text.get(self.at..end).is_some_and(|text| is_same_bytes(text, this.as_bytes())) {
+            return Err(Stop(()));
+        }
+        if let Some(copy) = &mut self.copy {
+            copy.take(self.text, self.at);
+            copy.out.extend(copied.as_bytes());
+            copy.from = end;
+        }
+        self.at = end;
+        Ok(())
     }
 
     /// Reads the one value of the text, and that there is nothing after it.
@@ -185,6 +152,11 @@ impl<'a> Reader<'a> {
             Ok(value) => Ok(value),
             Err(Stop(())) => Err(self.message()),
         }
+    }
+
+    /// As [`Self::read`], where it is of no interest what is wrong.
+    pub fn read_if<T>(mut self, value: impl FnOnce(&mut Self) -> Read<T>) -> Option<T> {
+        value(&mut self).ok().filter(|_| self.end().is_ok())
     }
 
     fn end(&mut self) -> Read<()> {
@@ -200,7 +172,7 @@ impl<'a> Reader<'a> {
     fn message(self) -> String {
         let (at, what) = self.fault.unwrap_or_default();
         if let Err(error) = str::from_utf8(self.text) {
-            return format!("not UTF-8 after byte {}", error.valid_up_to());
+            return not_utf8(error);
         }
         let Some(before) = self.text.get(self.start..at) else { return what.into_owned() };
         let line = before.iter().filter(|byte| **byte == b'\n').count();
@@ -263,17 +235,32 @@ impl<'a> Reader<'a> {
     }
 
     fn peek_past_space(&mut self) -> u8 {
-        loop {
-            match self.text.get(self.at) {
-                Some(b'\n' | b'\r' | b'\t') => self.at += 1,
-                Some(b' ') => match word(self.text, self.at) {
-                    Some(word) => self.at += ((word ^ each(b' ')).trailing_zeros() / 8) as usize,
-                    None => self.at += 1,
-                },
-                Some(byte) => return *byte,
-                None => return 0,
-            }
+        self.pass_space(0..0)
+    }
+
+    /// Past the white space that stands here. A copy gets a part of [`LINE`] in its place.
+    #[inline(never)]
+    fn pass_space(&mut self, copied: Range<usize>) -> u8 {
+        if let Some(copy) = &mut self.copy {
+            copy.out.extend_from(self.text, copy.from..self.at, &LINE, copied);
         }
+        let mut at = self.at;
+        let next = loop {
+            match self.text.get(at) {
+                Some(b'\n' | b'\r' | b'\t') => at += 1,
+                Some(b' ') => match word(self.text, at) {
+                    Some(word) => at += ((word ^ each(b' ')).trailing_zeros() / 8) as usize,
+                    None => at += 1,
+                },
+                Some(byte) => break *byte,
+                None => break 0,
+            }
+        };
+        self.at = at;
+        if let Some(copy) = &mut self.copy {
+            copy.from = at;
+        }
+        next
     }
 
     /// Begins an object, `{`, or a list, `[`.
@@ -290,16 +277,29 @@ impl<'a> Reader<'a> {
         self.depth += 1;
         self.at += 1;
         self.first = true;
+        if self.depth == 1
+            && let Some(copy) = &mut self.copy
+            && copy.out.len() > 0
+        {
+            copy.from = self.at;
+            if !copy.out.get(0..copy.out.len()).ends_with(b"{") {
+                copy.out.push(b',');
+            }
+        }
         Ok(())
     }
 
     /// Is there something more in this object or list?
+    #[inline(always)]
     fn more(&mut self, close: u8, expected: &str) -> Read<bool> {
         let next = self.peek();
         let first = core::mem::take(&mut self.first);
         if next == close {
-            self.at += 1;
             self.depth -= 1;
+            if self.pretty && !first {
+                self.begin_line();
+            }
+            self.at += 1;
             return Ok(false);
         }
         if !first {
@@ -308,7 +308,15 @@ impl<'a> Reader<'a> {
             }
             self.at += 1;
         }
+        if self.pretty {
+            self.begin_line();
+        }
         Ok(true)
+    }
+
+    /// A line of the copy begins here.
+    fn begin_line(&mut self) {
+        self.pass_space(0..1 + 2 * self.depth);
     }
 
     /// The name of the next member of the object that was begun; none: it ends.
@@ -324,6 +332,9 @@ impl<'a> Reader<'a> {
             return Err(self.expected("`:`"));
         }
         self.at += 1;
+        if self.pretty {
+            self.pass_space(1..2);
+        }
         Ok(Some(name))
     }
 
@@ -396,9 +407,9 @@ impl<'a> Reader<'a> {
         }
         let start = self.at + 1;
         self.at = start;
-        let (mut bytes, mut escaped) = (0, false);
+        let mut escaped = false;
         loop {
-            self.at = plain_to(self.text, self.at, &mut bytes);
+            self.at = plain_to(self.text, self.at);
             match self.text.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -408,19 +419,21 @@ impl<'a> Reader<'a> {
                 Some(0..=0x1f) => {
                     return Err(self.wrong("a control character in a string; write it as an escape"));
                 }
-                Some(byte) => {
-                    bytes |= u64::from(*byte);
-                    self.at += 1;
-                }
+                Some(_) => self.at += 1,
                 None => return Err(self.wrong("a string that does not end")),
             }
         }
         let raw = &self.text[start..self.at];
-        if bytes & each(0x80) != 0 && !self.skipping && str::from_utf8(raw).is_err() {
+        let is_unchecked = self.skipping || self.copy.is_some();
+        if !is_unchecked && !self.has_only_ascii() && str::from_utf8(raw).is_err() {
             return Err(self.wrong("not UTF-8"));
         }
         self.at += 1;
         Ok(Text { raw, escaped })
+    }
+
+    fn has_only_ascii(&mut self) -> bool {
+        *self.is_ascii.get_or_insert_with(|| is_ascii(self.text))
     }
 
     /// Past an escape.
@@ -578,19 +591,16 @@ impl<'a> Reader<'a> {
         self.peek() == b'{'
     }
 
-    /// A string, a number, a truth value or `null`, as it is written.
-    fn scalar(&mut self) -> Read<&'a [u8]> {
-        let next = self.peek();
-        let start = self.at;
-        match next {
-            b'"' => self.string().map(drop)?,
-            b'-' | b'0'..=b'9' => self.number().map(drop)?,
-            b't' => self.literal(b"true")?,
-            b'f' => self.literal(b"false")?,
-            b'n' => self.literal(b"null")?,
-            _ => return Err(self.expected("a value")),
+    /// A string, a number, a truth value or `null`.
+    fn scalar(&mut self) -> Read<()> {
+        match self.peek() {
+            b'"' => self.string().map(drop),
+            b'-' | b'0'..=b'9' => self.number().map(drop),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => Err(self.expected("a value")),
         }
-        Ok(&self.text[start..self.at])
     }
 
     /// Past a value, whose strings need not be characters: who writes a member that is not known here
@@ -600,60 +610,39 @@ impl<'a> Reader<'a> {
     /// [`Stop`] if it is none.
     pub fn skip(&mut self) -> Read<()> {
         self.skipping = true;
-        let skipped = self.skip_value();
+        let skipped = self.value();
         self.skipping = false;
         skipped
     }
 
-    fn skip_value(&mut self) -> Read<()> {
+    /// Past a value.
+    ///
+    /// # Errors
+    /// [`Stop`] if it is none.
+    pub fn value(&mut self) -> Read<()> {
         match self.peek() {
             b'{' => {
                 self.begin(b'{')?;
                 while self.member()?.is_some() {
-                    self.skip_value()?;
+                    self.value()?;
                 }
             }
             b'[' => {
                 self.begin(b'[')?;
                 while self.item()? {
-                    self.skip_value()?;
+                    self.value()?;
                 }
             }
-            _ => {
-                self.scalar()?;
-            }
+            _ => self.scalar()?,
         }
         Ok(())
     }
+}
 
-    /// A value, laid out anew without being interpreted.
-    ///
-    /// # Errors
-    /// [`Stop`] if it is none; a part of it is written.
-    pub fn copy(&mut self, out: &mut Writer) -> Read<()> {
-        match self.peek() {
-            b'{' => {
-                self.begin(b'{')?;
-                out.begin(b'{');
-                while let Some(name) = self.member()? {
-                    out.name(name.raw());
-                    self.copy(out)?;
-                }
-                out.end(b'}');
-            }
-            b'[' => {
-                self.begin(b'[')?;
-                out.begin(b'[');
-                while self.item()? {
-                    out.item();
-                    self.copy(out)?;
-                }
-                out.end(b']');
-            }
-            _ => out.raw(self.scalar()?),
-        }
-        Ok(())
-    }
+/// The text is none.
+#[cold]
+pub(crate) fn not_utf8(error: Utf8Error) -> String {
+    format!("not UTF-8 after byte {}", error.valid_up_to())
 }
 
 /// What digits say; none if there are others, or too many.
@@ -662,203 +651,4 @@ fn whole(digits: &[u8]) -> Option<u64> {
         let value = digit.wrapping_sub(b'0');
         if value > 9 { None } else { number.checked_mul(10)?.checked_add(value.into()) }
     })
-}
-
-/// How to lay a text out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// No white space outside strings.
-    Compact,
-    /// One member a line, indented by two spaces a level.
-    Pretty,
-}
-
-/// A line end and the indentation of the deepest level.
-const LINE: [u8; 1 + 2 * MAX_DEPTH] = {
-    let mut line = [b' '; 1 + 2 * MAX_DEPTH];
-    line[0] = b'\n';
-    line
-};
-
-/// Writes one value, member by member and item by item.
-#[derive(Debug)]
-pub struct Writer {
-    out: Vec<u8>,
-    layout: Layout,
-    level: usize,
-    /// Nothing was written into the object or list that was begun.
-    first: bool,
-}
-
-impl Writer {
-    /// An empty one, with room for so many bytes.
-    pub fn new(layout: Layout, capacity: usize) -> Self {
-        Writer { out: Vec::with_capacity(capacity), layout, level: 0, first: true }
-    }
-
-    /// What was written.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.out
-    }
-
-    /// The content of a file: what was written, and a line end.
-    pub fn into_file(mut self) -> Vec<u8> {
-        self.out.push(b'\n');
-        self.out
-    }
-
-    /// How many bytes were written.
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Was nothing written?
-    pub fn is_empty(&self) -> bool {
-        self.out.is_empty()
-    }
-
-    /// Another one, that has the beginning of this one, and room for so many bytes more.
-    pub fn again(&self, head: usize, room: usize) -> Self {
-        let mut out = Vec::with_capacity(self.out.len() + room);
-        out.extend_from_slice(&self.out[..head]);
-        Writer { out, layout: self.layout, level: 1, first: head == 1 }
-    }
-
-    /// A member as another one has written it.
-    pub fn member_of(&mut self, other: &Self, range: Range<usize>) {
-        let member = &other.out[range];
-        if !core::mem::take(&mut self.first) {
-            self.out.push(b',');
-        }
-        self.out.extend_from_slice(member.strip_prefix(b",").unwrap_or(member));
-    }
-
-    fn new_line(&mut self) {
-        if self.layout == Layout::Pretty {
-            self.out.extend_from_slice(&LINE[..1 + 2 * self.level.min(MAX_DEPTH)]);
-        }
-    }
-
-    /// Begins an object, `{`, or a list, `[`.
-    pub fn begin(&mut self, open: u8) {
-        self.out.push(open);
-        self.level += 1;
-        self.first = true;
-    }
-
-    /// Ends an object, `}`, or a list, `]`.
-    pub fn end(&mut self, close: u8) {
-        self.level -= 1;
-        if !core::mem::take(&mut self.first) {
-            self.new_line();
-        }
-        self.out.push(close);
-    }
-
-    /// Begins an item.
-    pub fn item(&mut self) {
-        if !core::mem::take(&mut self.first) {
-            self.out.push(b',');
-        }
-        self.new_line();
-    }
-
-    /// Begins a member whose name, between its quotes, is written like this.
-    pub fn name(&mut self, raw: &[u8]) {
-        self.item();
-        self.out.push(b'"');
-        self.out.extend_from_slice(raw);
-        self.out.push(b'"');
-        self.out.push(b':');
-        if self.layout == Layout::Pretty {
-            self.out.push(b' ');
-        }
-    }
-
-    /// A string that, between its quotes, is written like this.
-    pub fn quoted(&mut self, raw: &[u8]) {
-        self.out.push(b'"');
-        self.out.extend_from_slice(raw);
-        self.out.push(b'"');
-    }
-
-    /// A value that is written like this.
-    pub fn raw(&mut self, value: &[u8]) {
-        self.out.extend_from_slice(value);
-    }
-
-    /// A string.
-    pub fn string(&mut self, text: &str) {
-        self.out.push(b'"');
-        let mut rest = text.as_bytes();
-        let special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
-        while let Some(at) = {
-            let plain = plain_to(rest, 0, &mut 0);
-            rest[plain..].iter().position(special).map(|at| plain + at)
-        } {
-            self.out.extend_from_slice(&rest[..at]);
-            let byte = rest[at];
-            let short = match byte {
-                8 => b'b',
-                9 => b't',
-                10 => b'n',
-                12 => b'f',
-                13 => b'r',
-                b'"' | b'\\' => byte,
-                _ => b'u',
-            };
-            self.out.extend_from_slice(&[b'\\', short]);
-            if short == b'u' {
-                let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
-                self.out.extend_from_slice(&[b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
-            }
-            rest = &rest[at + 1..];
-        }
-        self.out.extend_from_slice(rest);
-        self.out.push(b'"');
-    }
-
-    /// A member that is a string.
-    pub fn member_string(&mut self, name: &str, text: &str) {
-        self.name(name.as_bytes());
-        self.string(text);
-    }
-
-    /// A member that is a string and is left out if there is none.
-    pub fn member_string_if(&mut self, name: &str, text: Option<&str>) {
-        if let Some(text) = text {
-            self.member_string(name, text);
-        }
-    }
-
-    /// A string, or `null`.
-    pub fn optional_string(&mut self, text: Option<&str>) {
-        match text {
-            Some(text) => self.string(text),
-            None => self.raw(b"null"),
-        }
-    }
-
-    /// A whole number.
-    pub fn number(&mut self, mut number: u64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.out.extend_from_slice(&digits[at..]);
-    }
-
-    /// A whole number, or `null`.
-    pub fn optional_number(&mut self, number: Option<u64>) {
-        match number {
-            Some(number) => self.number(number),
-            None => self.raw(b"null"),
-        }
-    }
 }
