@@ -13,7 +13,7 @@
 //! The four lists are optional and empty by default, `target` is optional, and `session_id` is read
 //! as `segment_id`. A byte-order mark at the start is skipped (RFC 8259, section 8.1, permits it).
 
-use crate::json::{Layout, Read, Reader, Text, Writer, not_utf8};
+use crate::json::{Layout, Piece, Read, Reader, Text, Writer, not_utf8};
 use crate::layout::EntryId;
 use crate::order;
 use crate::prelude::*;
@@ -26,7 +26,15 @@ pub const MAX_ENTRY_BYTES: u64 = 1024 * 1024;
 struct Name {
     text: &'static str,
     in_file: &'static str,
-    in_line: &'static str,
+    in_line: Piece,
+    /// Of the first member, without the comma.
+    first_in_line: Piece,
+}
+
+macro_rules! piece {
+    ($text:literal) => {
+        &const { Piece::new($text) }
+    };
 }
 
 macro_rules! name {
@@ -34,7 +42,8 @@ macro_rules! name {
         Name {
             text: $name,
             in_file: concat!(",\n", $indent, "\"", $name, "\": "),
-            in_line: concat!(",\"", $name, "\":"),
+            in_line: Piece::new(concat!(",\"", $name, "\":")),
+            first_in_line: Piece::new(concat!("\"", $name, "\":")),
         }
     };
 }
@@ -103,7 +112,7 @@ pub struct Source {
 /// # Errors
 /// What is wrong with the payload, in words.
 pub fn to_file(payload: &str, default_source: Option<&Source>) -> Result<String, String> {
-    let (mut file, _) = lay_out(payload.as_bytes(), Layout::Pretty, b"{", default_source)?;
+    let (mut file, _) = lay_out(payload.as_bytes(), Layout::Pretty, &[b"{"], default_source)?;
     file.push('\n');
     if file.len() as u64 > MAX_ENTRY_BYTES {
         return Err(format!("{} bytes as a file; an entry has {MAX_ENTRY_BYTES} at most", file.len()));
@@ -123,8 +132,8 @@ pub fn to_line(content: &[u8], id: EntryId) -> Result<(String, Source), String> 
     if content.iter().all(|byte| *byte == 0) {
         return Err("the file holds nothing but NUL bytes".into());
     }
-    let begun = ["{\"id\":\"", &id.text(), "\""].concat();
-    let begun = begun.as_bytes();
+    let id = id.text();
+    let begun: &[&[u8]] = &[b"{\"id\":\"", id.as_bytes(), b"\""];
     match Reader::new(content).copying(Layout::Compact, begun).read_if(as_written) {
         Some((line, source)) => Ok((text_of(line, content)?, source)),
         None => lay_out(content, Layout::Compact, begun, None),
@@ -142,7 +151,7 @@ struct Members<'a> {
 fn lay_out(
     text: &[u8],
     layout: Layout,
-    begun: &[u8],
+    begun: &[&[u8]],
     default_source: Option<&Source>,
 ) -> Result<(String, Source), String> {
     let reader = Reader::after_mark(text).copying(layout, begun);
@@ -151,7 +160,7 @@ fn lay_out(
         Ok((members, json.into_copy()))
     })?;
     // As it is in every file that was written here.
-    let mut end = begun.len();
+    let mut end = begun.iter().map(|piece| piece.len()).sum();
     let in_order = known.iter().chain(others.iter().map(|(_, range)| range)).all(|range| {
         let follows = range.start == end && !range.is_empty();
         end = range.end;
@@ -171,54 +180,58 @@ fn text_of(copy: Vec<u8>, text: &[u8]) -> Result<String, String> {
 /// the values is compared as a whole, instead of being taken apart. Whatever is different in any way is not for
 /// it to judge.
 fn as_written(json: &mut Reader<'_>) -> Read<(Vec<u8>, Source)> {
-    json.passes("{\n  \"source\": {\n    \"segment_id\": ", ",\"source\":{\"segment_id\":")?;
+    json.passes("{\n  \"source\": {\n    \"segment_id\": ", piece!(",\"source\":{\"segment_id\":"))?;
     let segment_id = json.string()?.decode().into_owned();
-    json.passes(",\n    \"range\": [\n      ", ",\"range\":[")?;
+    json.passes(",\n    \"range\": [\n      ", piece!(",\"range\":["))?;
     let start = json.u64()?;
-    json.passes(",\n      ", ",")?;
+    json.passes(",\n      ", piece!(","))?;
     let end = json.u64()?;
-    json.passes("\n    ]\n  }", "]}")?;
+    json.passes("\n    ]\n  }", piece!("]}"))?;
     if start > end {
         return Err(json.wrong_whole("the range ends before it starts"));
     }
     for (name, members) in &LISTS {
-        json.passes(name.in_file, name.in_line)?;
-        if json.passes("[]", "[]").is_ok() {
+        json.passes(name.in_file, &name.in_line)?;
+        if json.passes("[]", piece!("[]")).is_ok() {
             continue;
         }
-        json.passes("[\n    {", "[{")?;
+        json.passes("[\n    {", piece!("[{"))?;
         loop {
-            let mut comma = 1;
+            let mut is_first = true;
             for (name, form) in *members {
-                // The first one has no comma before it.
-                match json.passes(&name.in_file[comma..], &name.in_line[comma..]) {
+                let met = match is_first {
+                    // Without the comma.
+                    true => json.passes(&name.in_file[1..], &name.first_in_line),
+                    false => json.passes(name.in_file, &name.in_line),
+                };
+                match met {
                     Err(_) if *form == Form::OptionalText => continue,
                     met => met?,
                 }
-                comma = 0;
+                is_first = false;
                 match form {
                     Form::OptionalText if json.null()? => {}
                     Form::Text | Form::OptionalText => json.string().map(drop)?,
                     Form::Truth => json.truth().map(drop)?,
-                    Form::Texts if json.passes("[]", "[]").is_ok() => {}
+                    Form::Texts if json.passes("[]", piece!("[]")).is_ok() => {}
                     Form::Texts => {
-                        json.passes("[\n        ", "[")?;
+                        json.passes("[\n        ", piece!("["))?;
                         json.string()?;
-                        while json.passes(",\n        ", ",").is_ok() {
+                        while json.passes(",\n        ", piece!(",")).is_ok() {
                             json.string()?;
                         }
-                        json.passes("\n      ]", "]")?;
+                        json.passes("\n      ]", piece!("]"))?;
                     }
                 }
             }
-            json.passes("\n    }", "}")?;
-            if json.passes(",\n    {", ",{").is_err() {
+            json.passes("\n    }", piece!("}"))?;
+            if json.passes(",\n    {", piece!(",{")).is_err() {
                 break;
             }
         }
-        json.passes("\n  ]", "]")?;
+        json.passes("\n  ]", piece!("]"))?;
     }
-    json.passes("\n}\n", "}")?;
+    json.passes("\n}\n", piece!("}"))?;
     Ok((json.into_copy(), Source { segment_id, start, end }))
 }
 
@@ -226,7 +239,7 @@ fn as_written(json: &mut Reader<'_>) -> Read<(Vec<u8>, Source)> {
 fn in_order_of_format(
     copy: &[u8],
     layout: Layout,
-    begun: &[u8],
+    begun: &[&[u8]],
     known: [Range<usize>; KNOWN.len()],
     others: &[(Text<'_>, Range<usize>)],
     source: &Source,

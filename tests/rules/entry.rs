@@ -82,7 +82,7 @@ fn full_payload_keeps_everything() {
 
 /// As serde_json prints it, with the members in the order of the format.
 fn pretty_in_order(payload: &str) -> String {
-    let copied = Reader::new(payload.as_bytes()).copying(Layout::Pretty, b"").read(|json| {
+    let copied = Reader::new(payload.as_bytes()).copying(Layout::Pretty, &[]).read(|json| {
         json.value()?;
         Ok(json.into_copy())
     });

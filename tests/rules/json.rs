@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Number, Value};
 
 fn laid_out(json: &str, layout: Layout) -> Result<String, String> {
-    let copy = Reader::new(json.as_bytes()).copying(layout, b"").read(|reader| {
+    let copy = Reader::new(json.as_bytes()).copying(layout, &[]).read(|reader| {
         reader.value()?;
         Ok(reader.into_copy())
     })?;

@@ -23,9 +23,8 @@ impl Buffer {
         self.len
     }
 
-    /// What was put in there.
-    pub(super) fn get(&self, range: Range<usize>) -> &[u8] {
-        &self.bytes[..self.len][range]
+    pub(super) fn ends_with(&self, byte: u8) -> bool {
+        self.bytes[..self.len].last() == Some(&byte)
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
@@ -62,6 +61,11 @@ impl Buffer {
         self.len += piece.len();
     }
 
+    /// A part of a text, and a piece.
+    pub(super) fn extend_with(&mut self, text: &[u8], part: Range<usize>, piece: &Piece) {
+        self.extend_from(text, part, &piece.words, 0..piece.len);
+    }
+
     /// A part of a text, and a part of another one. What follows them there may be written behind the buffer's
     /// end: that makes short parts a matter of four words each, whatever their length.
     #[inline(always)]
@@ -92,6 +96,28 @@ impl Buffer {
 
 /// The most that is copied by a few instructions.
 const WORDS: usize = 32;
+
+/// A short text that is known before, with room behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    words: [u8; WORDS],
+    len: usize,
+}
+
+impl Piece {
+    /// Of a text of 32 bytes at the most.
+    ///
+    /// # Panics
+    /// If it has more.
+    pub const fn new(text: &str) -> Self {
+        let (text, mut words, mut at) = (text.as_bytes(), [0; WORDS], 0);
+        while at < text.len() {
+            words[at] = text[at];
+            at += 1;
+        }
+        Piece { words, len: text.len() }
+    }
+}
 
 /// Copies as many bytes as both have: a few as the first and the last of them, which may overlap.
 fn copy(to: &mut [u8], from: &[u8]) {

@@ -13,6 +13,7 @@ mod buffer;
 mod read;
 mod write;
 
+pub use buffer::Piece;
 pub use read::Reader;
 pub(crate) use read::not_utf8;
 pub use write::Writer;
@@ -120,17 +121,18 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && is_same_bytes(one, other)
 }
 
-/// Of two of the same length.
+/// Of two of the same length: a few bytes as the first and the last of them, which may overlap.
 fn is_same_bytes(one: &[u8], other: &[u8]) -> bool {
-    fn words<const N: usize>(one: &[u8], other: &[u8]) -> bool {
-        // The last one may overlap the one before it.
-        let mut pairs = one.as_chunks::<N>().0.iter().zip(other.as_chunks::<N>().0);
-        pairs.all(|(one, other)| one == other) && one.last_chunk::<N>() == other.last_chunk()
+    fn ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
+        one.first_chunk::<N>() == other.first_chunk() && one.last_chunk::<N>() == other.last_chunk()
     }
     match one.len() {
-        8.. => words::<8>(one, other),
-        4.. => words::<4>(one, other),
-        _ => one.iter().zip(other).all(|(one, other)| one == other),
+        0 => true,
+        1..=3 => ends::<1>(one, other) && one[one.len() / 2] == other[one.len() / 2],
+        4..=7 => ends::<4>(one, other),
+        8..=16 => ends::<8>(one, other),
+        17..=32 => ends::<16>(one, other),
+        _ => one == other,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading a JSON text.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Piece};
 use super::{
     LINE, Layout, MAX_DEPTH, Read, Stop, Text, code_unit, each, is_ascii, is_same_bytes, plain_to, word,
 };
@@ -93,9 +93,9 @@ impl<'a> Reader<'a> {
     ///
     /// Strings of a copy are not checked to be UTF-8, nor is what they decode to: whoever makes a text of the
     /// whole finds out.
-    pub fn copying(mut self, layout: Layout, begun: &[u8]) -> Self {
-        let mut out = Buffer::with_capacity(begun.len() + self.text.len() + 64);
-        out.extend(begun);
+    pub fn copying(mut self, layout: Layout, begun: &[&[u8]]) -> Self {
+        let mut out = Buffer::with_capacity(self.text.len() + 128);
+        begun.iter().for_each(|piece| out.extend(piece));
         self.copy = Some(Copy { out, from: self.at });
         self.pretty = layout == Layout::Pretty;
         self
@@ -129,14 +129,13 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Stop`] if something else stands here: the reader stands where it was, and has no words for it.
-    pub fn passes(&mut self, this: &str, copied: &str) -> Read<()> {
+    pub fn passes(&mut self, this: &str, copied: &Piece) -> Read<()> {
         let end = self.at + this.len();
         if !self.text.get(self.at..end).is_some_and(|text| is_same_bytes(text, this.as_bytes())) {
             return Err(Stop(()));
         }
         if let Some(copy) = &mut self.copy {
-            copy.take(self.text, self.at);
-            copy.out.extend(copied.as_bytes());
+            copy.out.extend_with(self.text, copy.from..self.at, copied);
             copy.from = end;
         }
         self.at = end;
@@ -282,7 +281,7 @@ impl<'a> Reader<'a> {
             && copy.out.len() > 0
         {
             copy.from = self.at;
-            if !copy.out.get(0..copy.out.len()).ends_with(b"{") {
+            if !copy.out.ends_with(b'{') {
                 copy.out.push(b',');
             }
         }

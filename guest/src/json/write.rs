@@ -32,10 +32,11 @@ impl Writer {
     }
 
     /// One that goes on where a text was cut off that one has begun, in the outermost object.
-    pub fn continued(layout: Layout, begun: &[u8], capacity: usize) -> Self {
-        let mut out = Buffer::with_capacity(begun.len() + capacity);
-        out.extend(begun);
-        Writer { out, layout, level: 1, first: begun.ends_with(b"{") }
+    pub fn continued(layout: Layout, begun: &[&[u8]], capacity: usize) -> Self {
+        let mut out = Buffer::with_capacity(capacity);
+        begun.iter().for_each(|piece| out.extend(piece));
+        let first = out.ends_with(b'{');
+        Writer { out, layout, level: 1, first }
     }
 
     /// A member as it was laid out before, without the comma.
