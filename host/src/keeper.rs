@@ -44,8 +44,12 @@ struct State {
     next_key: u64,
     running: bool,
     closed: bool,
-    /// Until when the thread sleeps; none while it is at work or lingers.
+    /// Until when the thread sleeps; none while it is at work.
     sleeps_until: Option<Instant>,
+    /// How long the last lock that was registered could wait.
+    last_every: Duration,
+    /// How often the thread has looked at what there is to do.
+    looks: u64,
 }
 
 struct Duty {
@@ -65,7 +69,10 @@ impl Keeper {
     /// Refreshes the lock every third of its lease, until the registration is dropped.
     /// The lease is in seconds, as others read it in the record.
     pub(crate) fn register(&self, lock: &Arc<Held>, lease: u32) -> io::Result<Registration> {
-        let every = Duration::from_secs(lease.into()) / 3;
+        self.enter(Arc::downgrade(lock), Duration::from_secs(lease.into()) / 3)
+    }
+
+    fn enter(&self, lock: Weak<Held>, every: Duration) -> io::Result<Registration> {
         let due = Instant::now() + every;
         let mut state = self.0.lock();
         if !state.running {
@@ -75,7 +82,7 @@ impl Keeper {
         }
         let key = state.next_key;
         state.next_key += 1;
-        let lock = Arc::downgrade(lock);
+        state.last_every = every;
         state.locks.insert(key, Duty { lock, every, due });
         if state.sleeps_until.is_none_or(|until| due < until) {
             self.0.changed.notify_one();
@@ -105,25 +112,27 @@ impl Inner {
 
     fn run(&self) {
         let mut state = self.lock();
+        let (mut idle_since, mut last_key) = (Instant::now(), 0);
         while !state.closed {
+            state.looks += 1;
             let next = state
                 .locks
                 .iter()
                 .min_by_key(|(_, duty)| duty.due)
                 .map(|(&key, duty)| (key, duty.due, Weak::clone(&duty.lock)));
             let now = Instant::now();
+            if std::mem::replace(&mut last_key, state.next_key) != state.next_key || next.is_some() {
+                idle_since = now;
+            }
             match next {
+                None if now - idle_since >= LINGER => break,
+                // A lock that is held for some microseconds is released before this thread has woken up for it.
+                // It is not woken for the next one like it: that would take longer than the lock itself.
                 None => {
-                    state = self.wait(state, LINGER);
-                    if state.locks.is_empty() && now.elapsed() >= LINGER {
-                        break;
-                    }
+                    let until = now + state.last_every.min(LINGER);
+                    state = self.sleep(state, until);
                 }
-                Some((_, due, _)) if due > now => {
-                    state.sleeps_until = Some(due);
-                    state = self.wait(state, due - now);
-                    state.sleeps_until = None;
-                }
+                Some((_, due, _)) if due > now => state = self.sleep(state, due),
                 Some((key, _, lock)) => {
                     // Registering and releasing must not wait for a slow file system.
                     drop(state);
@@ -136,8 +145,13 @@ impl Inner {
         state.running = false;
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, timeout: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0
+    /// Sleeps until then, or until a lock is registered that must be refreshed before.
+    fn sleep<'a>(&self, mut state: MutexGuard<'a, State>, until: Instant) -> MutexGuard<'a, State> {
+        state.sleeps_until = Some(until);
+        let timeout = until.saturating_duration_since(Instant::now());
+        state = self.changed.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0;
+        state.sleeps_until = None;
+        state
     }
 }
 
@@ -167,4 +181,51 @@ fn refresh(lock: &Held) -> Refresh {
         lock.give_up();
         Refresh::Over
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// Waits until the thread sleeps, and says how often it has looked by then.
+    fn asleep(keeper: &Keeper) -> u64 {
+        for _ in 0..10_000 {
+            let state = keeper.0.lock();
+            if state.sleeps_until.is_some() {
+                return state.looks;
+            }
+            drop(state);
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("the thread does not come to rest");
+    }
+
+    #[test]
+    fn thread_is_not_woken_for_locks_that_are_released_at_once() {
+        let keeper = Keeper::default();
+        drop(keeper.enter(Weak::new(), MINUTE).expect("a thread"));
+        // It has looked when the lock was gone, or sleeps for its sake: both are the same from here on.
+        let looks = asleep(&keeper);
+        for _ in 0..1_000 {
+            drop(keeper.enter(Weak::new(), MINUTE).expect("the thread runs"));
+        }
+        assert_eq!(asleep(&keeper), looks);
+    }
+
+    #[test]
+    fn thread_is_woken_for_a_lock_that_must_be_refreshed_before_it_would_wake() {
+        let keeper = Keeper::default();
+        let _long = keeper.enter(Weak::new(), MINUTE).expect("a thread");
+        let looks = asleep(&keeper);
+        let _short = keeper.enter(Weak::new(), MINUTE / 2).expect("the thread runs");
+        for _ in 0..10_000 {
+            if keeper.0.lock().looks > looks {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("the thread sleeps on");
+    }
 }
