@@ -129,15 +129,6 @@ pub fn parse_rfc3339(text: &str) -> Option<Time> {
 /// A time as the original format writes it: UTC, as many digits of the second as are needed, in threes. The
 /// beginning of 1970 for a year that has not four digits.
 pub fn to_rfc3339(time: Time) -> String {
-    fn push(text: &mut Vec<u8>, number: i64, digits: usize, behind: u8) {
-        let (begin, mut rest) = (text.len(), number.unsigned_abs());
-        text.resize(begin + digits, b'0');
-        for place in text[begin..].iter_mut().rev() {
-            *place += (rest % 10) as u8;
-            rest /= 10;
-        }
-        text.push(behind);
-    }
     let (mut seconds, mut nanoseconds) = (time.seconds, time.nanoseconds);
     let (mut year, mut month, mut day) = date_of(seconds.div_euclid(DAY));
     if !(0..=9999).contains(&year) {
@@ -145,19 +136,28 @@ pub fn to_rfc3339(time: Time) -> String {
         (year, month, day) = (1970, 1, 1);
     }
     let second = seconds.rem_euclid(DAY);
-    let mut text = Vec::with_capacity(30);
-    push(&mut text, year, 4, b'-');
-    push(&mut text, month, 2, b'-');
-    push(&mut text, day, 2, b'T');
-    push(&mut text, second / 3600, 2, b':');
-    push(&mut text, second / 60 % 60, 2, b':');
-    let (mut fraction, mut digits) = (i64::from(nanoseconds), 9);
+    let (mut fraction, mut digits) = (nanoseconds, 9);
     while digits > 0 && fraction % 1000 == 0 {
         (fraction, digits) = (fraction / 1000, digits - 3);
     }
-    push(&mut text, second % 60, 2, if digits == 0 { b'Z' } else { b'.' });
+    let mut text = *b"YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ";
+    let mut put = |end: usize, digits: usize, mut number: u32| {
+        for place in text[end - digits..end].iter_mut().rev() {
+            *place = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    };
+    put(4, 4, year as u32);
+    put(7, 2, month as u32);
+    put(10, 2, day as u32);
+    put(13, 2, (second / 3600) as u32);
+    put(16, 2, (second / 60 % 60) as u32);
+    put(19, 2, (second % 60) as u32);
+    let mut end = 19;
     if digits > 0 {
-        push(&mut text, fraction, digits, b'Z');
+        end += 1 + digits;
+        put(end, digits, fraction);
     }
-    String::from_utf8(text).unwrap_or_default()
+    text[end] = b'Z';
+    String::from_utf8(text[..=end].to_vec()).unwrap_or_default()
 }

@@ -343,8 +343,8 @@ fn shows(part: &[u8], token: Token) -> bool {
     let mark = LockRecord::token_mark(token);
     let mark = mark.as_bytes();
     // Most places are told apart by their first bytes, and few come before it unless there are many ids.
-    let is_mark = |window: &[u8]| window[0] == mark[0] && window[1] == mark[1] && window == mark;
-    part.windows(mark.len()).any(is_mark)
+    let Some(begin) = mark.first_chunk::<8>() else { return false };
+    part.array_windows::<8>().enumerate().any(|(at, window)| window == begin && part[at..].starts_with(mark))
 }
 
 /// A record that may or may not be there and whole.
