@@ -208,6 +208,9 @@ impl wit_lock::Guest for Component {
                 Status::Held(holder) => wit_lock::Status::Held(holder.into()),
                 Status::Unknown(holder) => wit_lock::Status::Unknown(holder.into()),
                 Status::Stale(holder) => wit_lock::Status::Stale(holder.into()),
+                Status::Blocked(path, reason) => {
+                    wit_lock::Status::Blocked(wit_lock::BlockedLock { path: path.into(), reason })
+                }
                 Status::Unreadable(reason, content) => {
                     wit_lock::Status::Unreadable(wit_lock::UnreadableLock { reason, content })
                 }

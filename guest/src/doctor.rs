@@ -4,12 +4,11 @@
 use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, Kind, Listed};
 use crate::layout::{
-    ASIDE, ASIDE_PATH, ATTEMPTS_PATH, BEFORE, EntryId, FlagName, LOCK, LOCK_PATH, NewContent, OWNERS,
-    OWNERS_PATH, PUBLISH_SUFFIX, Progress, QUARANTINE_PATH, RUNS, RunId, STAGING, UNFINISHED,
-    UNFINISHED_PATH, attempts_path, before_path, owners_path, quarantine_path, runs_path, staging_path,
-    unfinished_path,
+    ASIDE, ASIDE_PATH, ATTEMPTS_PATH, BEFORE, EntryId, FlagName, LOCK_PATH, NewContent, OWNERS, OWNERS_PATH,
+    PUBLISH_SUFFIX, Progress, QUARANTINE_PATH, RUNS, RunId, STAGING, UNFINISHED, UNFINISHED_PATH,
+    attempts_path, before_path, owners_path, quarantine_path, runs_path, staging_path, unfinished_path,
 };
-use crate::lock::{AcquireOptions, Status};
+use crate::lock::{AcquireOptions, Status, not_a_file};
 use crate::order;
 use crate::prelude::*;
 use crate::quarantine::{Disorder, attempts_disorder, quarantine_disorder};
@@ -115,19 +114,22 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 findings.add(FindingKind::StaleLock, LOCK_PATH, detail);
             }
             Status::Unreadable(reason, _) => {
-                let is_file = self
-                    .staging()?
-                    .is_some_and(|staging| staging.stat(LOCK).is_ok_and(|stat| stat.kind == Kind::File));
-                let kind = if is_file { FindingKind::UnreadableLock } else { FindingKind::Foreign };
-                findings.add(kind, LOCK_PATH, reason.as_str());
+                findings.add(FindingKind::UnreadableLock, LOCK_PATH, reason.as_str());
             }
+            Status::Blocked(path, reason) => findings.add(FindingKind::Foreign, *path, reason.as_str()),
         }
         // What a holder that lives has not ended is its work.
         let held = matches!(status, Status::Held(_) | Status::Unknown(_));
         if let Some(staging) = self.staging()? {
-            if staging.stat(ASIDE).is_ok() {
-                let detail = "a process that put the lock aside stopped then; it is removed, or put back if its owner lives";
-                findings.add(FindingKind::LockAside, ASIDE_PATH, detail);
+            match staging.stat(ASIDE).map(|stat| stat.kind) {
+                Ok(Kind::File) => {
+                    let detail = "a process that put the lock aside stopped then; it is removed, or put back if its owner lives";
+                    findings.add(FindingKind::LockAside, ASIDE_PATH, detail);
+                }
+                Ok(kind) if !matches!(status, Status::Blocked(ASIDE_PATH, _)) => {
+                    findings.add(FindingKind::Foreign, ASIDE_PATH, not_a_file(kind));
+                }
+                _ => {}
             }
             self.examine_staging(&staging, &mut findings)?;
             self.examine_notes(&staging, held, &mut findings)?;

@@ -44,6 +44,7 @@ convert!(plain::Limits => staging::Limits { max_entries, max_bytes });
 convert!(process::Scope => plain::Scope { machine, boot, pid_namespace });
 convert!(lock::StaleOwner => plain::StaleOwner { owner, reason });
 convert!(lock::UnreadableLock => plain::UnreadableLock { reason, content });
+convert!(lock::BlockedLock => plain::BlockedLock { path, reason });
 convert!(lock::Holder => plain::Holder { owner, consumed_count, reason });
 convert!(doctor::Finding => plain::Finding { kind, path, detail, mendable, mended });
 convert!(runs::FailedDelete => plain::FailedDelete { id, reason });
@@ -198,6 +199,7 @@ impl From<lock::Status> for plain::LockStatus {
             lock::Status::Unknown(holder) => Self::Unknown(holder.into()),
             lock::Status::Stale(holder) => Self::Stale(holder.into()),
             lock::Status::Unreadable(lock) => Self::Unreadable(lock.into()),
+            lock::Status::Blocked(lock) => Self::Blocked(lock.into()),
         }
     }
 }

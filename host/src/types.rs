@@ -263,6 +263,17 @@ pub enum LockStatus {
     Stale(Holder),
     /// The lock file is not a lock record. It is taken over once it has not changed for 5 seconds.
     Unreadable(UnreadableLock),
+    /// Something that is no file stands in its place. Nobody gets the lock until it is moved away.
+    Blocked(BlockedLock),
+}
+
+/// What is no file and stands in the place of the lock. It is not followed, not waited for and not touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BlockedLock {
+    /// Where it stands, from the workspace root.
+    pub path: String,
+    /// What it is.
+    pub reason: String,
 }
 
 /// Who holds a lock, and the verdict on it.

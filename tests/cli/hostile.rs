@@ -80,7 +80,7 @@ fn link_directory_or_pipe_in_place_of_the_lock_is_refused_and_not_touched() {
             );
         }
         let status = workspace.consolidate(["status", "--json"]).run().exits(0).json();
-        assert_eq!(status["lock"]["state"], "unreadable", "{what}");
+        assert_eq!(status["lock"]["state"], "blocked", "{what}");
         assert_eq!(workspace.lock().symlink_metadata().expect("it is there").file_type(), kind, "{what}");
         assert_untouched(&victim);
         assert!(!workspace.has("new") && !workspace.has("started"), "{what}");

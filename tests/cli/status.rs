@@ -205,6 +205,29 @@ fn unreadable_lock_shows_how_it_begins() {
 }
 
 #[test]
+fn what_is_no_file_in_the_place_of_the_lock_blocks_it() {
+    for name in [".consolidation.lock", ".consolidation.lock.q"] {
+        let workspace = TestWorkspace::new();
+        workspace.stage(1);
+        fs::create_dir(workspace.root().join("_staging").join(name)).expect("made");
+        let ran = workspace.consolidate(["status"]).run().exits(0);
+        let expected =
+            format!("lock      blocked, _staging/{name}: a directory stands in the place of the lock");
+        assert!(ran.out.contains(&expected), "{}", ran.out);
+        assert_eq!(lock(&workspace)["state"], "blocked");
+        assert_eq!(lock(&workspace)["path"], format!("_staging/{name}"));
+        let refused = workspace.consolidate(["run", "--", "true"]).run();
+        assert!(refused.err.contains(&format!("_staging/{name}: a directory stands")), "{}", refused.err);
+        let found = workspace.consolidate(["doctor"]).run().exits(1);
+        assert!(
+            found.out.contains(&format!("foreign: _staging/{name}: a directory stands")),
+            "{}",
+            found.out
+        );
+    }
+}
+
+#[test]
 fn looking_changes_nothing() {
     let workspace = TestWorkspace::new();
     workspace.stage(2);

@@ -557,10 +557,11 @@ fn link_in_the_place_of_the_lock_is_not_followed() {
         assert!(error.to_string().contains("a symbolic link stands in the place of the lock"), "{error}");
         refused(workspace.unlock(POD, false, None), ErrorCode::WrongFileType);
         refused(workspace.unlock(POD, true, None), ErrorCode::WrongFileType);
-        let Ok(LockStatus::Unreadable(lock)) = workspace.lock_status() else {
+        let Ok(LockStatus::Blocked(lock)) = workspace.lock_status() else {
             panic!("it is no lock");
         };
-        assert_eq!(lock.content, "");
+        assert_eq!(lock.path, "_staging/.consolidation.lock");
+        assert!(lock.reason.contains("a symbolic link"), "{}", lock.reason);
         let mut after = tree(place.root());
         after.remove(&place.staged(".owners"));
         assert_eq!(after, before);
@@ -577,7 +578,7 @@ fn directory_in_the_place_of_the_lock_is_left() {
     let error = refused(workspace.acquire(POD), ErrorCode::WrongFileType);
     assert!(error.to_string().contains("a directory stands in the place of the lock"), "{error}");
     refused(workspace.unlock(POD, true, None), ErrorCode::WrongFileType);
-    assert!(matches!(workspace.lock_status(), Ok(LockStatus::Unreadable(_))));
+    assert!(matches!(workspace.lock_status(), Ok(LockStatus::Blocked(_))));
     assert_eq!(names(&place.lock()), ["inside"]);
     assert_eq!(place.owners(), [] as [String; 0]);
 }

@@ -383,6 +383,15 @@ fn directories_and_links_in_place_of_files_of_ours_are_foreign() {
     assert_eq!(told(&found), [(FindingKind::Foreign, "_staging/.consolidation.lock")]);
     assert_eq!(pod.mend(&options()).expect_err("refused").code, ErrorCode::WrongFileType);
     assert!(workspace.lock().is_dir());
+    // In the place of a lock that was put aside, also while somebody holds the lock.
+    let workspace = TestWorkspace::with_staging();
+    let pod = workspace.open(&World::new().start(OWN));
+    let (held, _) = pod.acquire(&options()).expect("held");
+    let aside = "_staging/.consolidation.lock.q";
+    fs::create_dir(workspace.root().join(aside)).expect("a directory");
+    assert_eq!(told(&pod.examine().expect("examined")), [(FindingKind::Foreign, aside)]);
+    held.release_only(None).expect("released");
+    assert_eq!(told(&pod.examine().expect("examined")), [(FindingKind::Foreign, aside)]);
 }
 
 #[test]

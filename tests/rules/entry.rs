@@ -622,6 +622,36 @@ fn line_taken_apart(file: &str) -> Result<(String, Source), String> {
     to_line(format!(" {file}").as_bytes(), id())
 }
 
+#[test]
+fn values_of_other_types_in_a_file_are_refused_as_it_is_taken_apart() {
+    let file = file_of(concat!(
+        r#"{"source":{"segment_id":"s","range":[3,4]},"decisions":[{"options":["a"],"chosen":"a","rationale":"r"}],"#,
+        r#""discussions":[{"topic":"t","points":["p"]}],"attempts":[{"action":"a","result":"r","succeeded":true}],"#,
+        r#""requests":[{"intent":"i","target":"t","summary":"s"}]}"#,
+    ));
+    let values = |line: &str| {
+        let value = line.rsplit(": ").next().unwrap_or(line).trim().trim_end_matches(',');
+        (!value.is_empty() && !value.starts_with(['{', '[', '}', ']'])).then(|| value.to_owned())
+    };
+    let mut tried = 0;
+    for (number, line) in file.lines().enumerate() {
+        let Some(value) = values(line) else { continue };
+        for other in ["1", "-1", "1.5", "null", "true", "\"x\"", "{}", "[]", "[\"x\"]", "x", ""] {
+            let start = line.rfind(&value).expect("it is there");
+            let changed = format!("{}{other}{}", &line[..start], &line[start + value.len()..]);
+            let changed: Vec<&str> = file
+                .lines()
+                .enumerate()
+                .map(|(at, line)| if at == number { &changed } else { line })
+                .collect();
+            let changed = changed.join("\n") + "\n";
+            assert_eq!(to_line(changed.as_bytes(), id()).ok(), line_taken_apart(&changed).ok(), "{changed}");
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 14 * 11);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -897,7 +897,7 @@ fn what_is_no_file_at_the_locks_place_is_refused_and_untouched() {
                 assert!(error.message.contains(LOCK_PATH), "{what}: {error}");
                 assert!(is_there(&workspace.lock()), "{what} was touched");
             }
-            assert!(matches!(pod.lock_status().expect(what), Status::Unreadable(..)), "{what}");
+            assert!(matches!(pod.lock_status().expect(what), Status::Blocked(LOCK_PATH, _)), "{what}");
             assert!(!pod.abandon(Token::new([1; 16])).expect(what));
             assert!(is_there(&workspace.lock()), "{what} was touched");
             assert_eq!(fs::read_to_string(workspace.root().join("victim")).expect("kept"), "keep");

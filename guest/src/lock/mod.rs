@@ -56,7 +56,7 @@ use aside::take_down;
 use attempt::{Attempt, Taken};
 use held::still_ours;
 use look::{Carried, Found, Place, carries, excerpt, look_for_owner, read_record};
-use refusal::not_a_file;
+pub(crate) use refusal::not_a_file;
 use roster::{Roster, lease_of, lower, remove_flag_file, roster};
 
 /// For how long a lock file that can't be read must not have changed before it counts as stale: its
@@ -106,6 +106,8 @@ pub enum Status {
     Stale(Holder),
     /// It is no lock record: why, and how it begins.
     Unreadable(String, String),
+    /// At this path stands something that is no file: what.
+    Blocked(&'static str, String),
 }
 
 /// A lock's owner and the verdict on it.
@@ -289,7 +291,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Found::Unknown(holder) => Status::Unknown(holder),
             Found::Stale(holder, _) => Status::Stale(holder),
             Found::Unreadable { reason, content, .. } => Status::Unreadable(reason, excerpt(&content)),
-            Found::NotAFile(kind, _) => Status::Unreadable(not_a_file(kind), String::new()),
+            Found::NotAFile(kind, place) => Status::Blocked(place.path(), not_a_file(kind)),
         })
     }
 

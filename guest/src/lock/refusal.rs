@@ -40,7 +40,7 @@ pub(super) fn refusal(found: Found) -> Error {
     }
 }
 
-pub(super) fn not_a_file(kind: Kind) -> String {
+pub(crate) fn not_a_file(kind: Kind) -> String {
     format!(
         "{} stands in the place of the lock; it was not followed and not touched: move it away",
         kind.describe()

@@ -85,6 +85,7 @@ fn write_lock(out: &mut dyn Write, lock: &LockStatus) -> io::Result<()> {
             }
             Ok(())
         }
+        LockStatus::Blocked(lock) => writeln!(out, "lock      blocked, {}: {}", lock.path, lock.reason),
     }
 }
 
