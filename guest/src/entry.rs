@@ -142,6 +142,7 @@ pub fn to_line(content: &[u8], id: EntryId) -> Result<(String, Source), String> 
 
 /// Where the members stand in the copy, each with the comma before it, if it has one.
 struct Members<'a> {
+    begin: usize,
     known: [Range<usize>; KNOWN.len()],
     others: Vec<(Text<'a>, Range<usize>)>,
     source: Source,
@@ -155,12 +156,12 @@ fn lay_out(
     default_source: Option<&Source>,
 ) -> Result<(String, Source), String> {
     let reader = Reader::after_mark(text).copying(layout, begun);
-    let (Members { known, others, source }, copy) = reader.read(|json| {
+    let (Members { begin, known, others, source }, copy) = reader.read(|json| {
         let members = members(json, default_source)?;
         Ok((members, json.into_copy()))
     })?;
     // As it is in every file that was written here.
-    let mut end = begun.iter().map(|piece| piece.len()).sum();
+    let mut end = begin;
     let in_order = known.iter().chain(others.iter().map(|(_, range)| range)).all(|range| {
         let follows = range.start == end && !range.is_empty();
         end = range.end;
@@ -283,7 +284,8 @@ fn members<'a>(json: &mut Reader<'a>, default_source: Option<&Source>) -> Read<M
     let mut known_ranges: [Range<usize>; KNOWN.len()] = Default::default();
     let (mut others, mut own_source, mut met) = (Vec::new(), None, 0);
     json.begin(b'{')?;
-    let mut start = json.copied();
+    let begin = json.copied();
+    let mut start = begin;
     while let Some(name) = json.member()? {
         let Some(index) = name.position(&KNOWN) else {
             if name.position(&["id"]).is_some() {
@@ -322,7 +324,7 @@ fn members<'a>(json: &mut Reader<'a>, default_source: Option<&Source>) -> Read<M
             return Err(json.wrong_whole(what));
         }
     };
-    Ok(Members { known: known_ranges, others, source })
+    Ok(Members { begin, known: known_ranges, others, source })
 }
 
 /// No two of the names say the same, however they are written.

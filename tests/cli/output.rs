@@ -404,6 +404,17 @@ fn logs_and_colours_stay_out_of_the_document() {
 }
 
 #[test]
+fn white_space_in_the_log_filter_hides_no_warning() {
+    for filter in ["", "warn", "warn ", " warn\n", "plugin=info, warn", "Warn , plugin=trace"] {
+        let workspace = TestWorkspace::new();
+        workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[]));
+        let ran =
+            workspace.consolidate(["run", "--", "true"]).env("CONSOLIDATION_LOG", filter).run().exits(0);
+        assert!(ran.err.contains("pod-b"), "{filter:?}: {}", ran.err);
+    }
+}
+
+#[test]
 fn log_filter_that_makes_no_sense_is_no_failure() {
     let workspace = TestWorkspace::new();
     workspace.consolidate(["--json", "list"]).env("CONSOLIDATION_LOG", "=,=!").run().exits(0).json();

@@ -211,7 +211,10 @@ fn log_to_stderr(output: &Output) {
     use tracing_subscriber::filter::{LevelFilter, Targets};
     use tracing_subscriber::prelude::*;
     let asked = std::env::var("CONSOLIDATION_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = asked.map(|filter| filter.parse::<Targets>().map_err(|error| (filter, error))).transpose();
+    // White space, as a file has it at its end, would be part of a name, and nothing be shown.
+    let words = |filter: &str| filter.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+    let filter =
+        asked.map(|filter| words(&filter).parse::<Targets>().map_err(|error| (filter, error))).transpose();
     let warnings = || Targets::new().with_default(LevelFilter::WARN);
     let filter = filter.map(|filter| filter.unwrap_or_else(warnings)).unwrap_or_else(|(filter, error)| {
         output.note(format_args!("CONSOLIDATION_LOG={filter:?} is ignored: {error}"));
