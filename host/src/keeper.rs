@@ -49,6 +49,7 @@ struct State {
     /// How long the last lock that was registered could wait.
     last_every: Duration,
     /// How often the thread has looked at what there is to do.
+    #[cfg(test)]
     looks: u64,
 }
 
@@ -114,7 +115,10 @@ impl Inner {
         let mut state = self.lock();
         let (mut idle_since, mut last_key) = (Instant::now(), 0);
         while !state.closed {
-            state.looks += 1;
+            #[cfg(test)]
+            {
+                state.looks += 1;
+            }
             let next = state
                 .locks
                 .iter()

@@ -45,9 +45,10 @@ enum Part {
     Rest,
 }
 
-/// Numbers of entries.
-const FEW: u64 = 100;
-const MANY: u64 = 200;
+/// Numbers of entries. A lock lists the ids of both in its last 8 KiB: with more than some 180 the look at it is
+/// another one, and the step would be taken for a part of each entry's.
+const FEW: u64 = 60;
+const MANY: u64 = 160;
 
 const OPERATIONS: [Counted; 8] = [
     Counted {

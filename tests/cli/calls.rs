@@ -72,6 +72,16 @@ fn workspace(entries: usize) -> TestWorkspace {
     workspace
 }
 
+/// For `pow`, which is all that is asked of it: `host/src/sys/pow.rs`.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn start_loads_no_library_of_mathematics() {
+    let program = fs::read(CONSOLIDATE).expect("it was built");
+    let names = |name: &[u8]| program.windows(name.len()).any(|bytes| bytes == name);
+    assert!(names(b"libc.so.6\0"), "what is loaded is named otherwise by now");
+    assert!(!names(b"libm.so.6\0"));
+}
+
 #[test]
 fn staging_makes_just_these_system_calls() {
     if !possible() {

@@ -1,6 +1,6 @@
 //! Reading JSON text and laying it out anew without interpreting it.
 
-use consolidation_guest::json::{Layout, MAX_DEPTH, Reader, Writer};
+use consolidation_guest::json::{Layout, MAX_DEPTH, Piece, Reader, Writer};
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value};
 
@@ -167,6 +167,33 @@ fn member_that_is_known_stands_once_and_others_are_passed_over() {
     assert_eq!(read(r#"{"b":0}"#), Err("missing member `a` at column 7".into()));
     for number in ["18446744073709551616", "-1", "1.0", "1e2", "\"1\"", "null", "01"] {
         read(&format!("{{\"a\":{number}}}")).expect_err(number);
+    }
+}
+
+#[test]
+fn piece_is_passed_where_every_byte_of_it_stands_and_another_is_copied() {
+    let copied = |text: &str, piece: &str, other: &str| {
+        let copy = Reader::new(text.as_bytes()).copying(Layout::Compact, &[]).read_if(|json| {
+            json.passes(piece, &Piece::new(other))?;
+            json.string()?;
+            Ok(json.into_copy())
+        });
+        copy.map(|copy| String::from_utf8(copy).expect("UTF-8"))
+    };
+    for length in 0..=70 {
+        let piece: String = ('a'..='z').cycle().take(length).collect();
+        for other in ["", "-", "two and thirty bytes, no one more"] {
+            let other = &other[..other.len().min(32)];
+            for string in ["\"\"", "\"short\"", "\"a string that is longer than what is copied at a time\""] {
+                let text = format!("{piece}{string}");
+                assert_eq!(copied(&text, &piece, other), Some(format!("{other}{string}")), "{text}");
+            }
+        }
+        for place in 0..length {
+            let text = format!("{}-{}\"\"", &piece[..place], &piece[place + 1..]);
+            assert_eq!(copied(&text, &piece, ""), None, "{text}");
+        }
+        assert_eq!(copied(&piece, &format!("{piece}z"), ""), None, "cut off");
     }
 }
 

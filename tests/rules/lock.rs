@@ -391,7 +391,7 @@ impl System for Forking {
 
 #[test]
 fn host_is_asked_who_it_is_once_and_again_in_a_child_that_was_forked() {
-    let (place, world) = (TestWorkspace::new(), World::new());
+    let (place, world) = (TestWorkspace::with_staging(), World::new());
     let system = Forking::new(world.start(OWN));
     let root = NativeDir::open_path(place.root()).expect("it opens");
     let pod = Workspace::new(root, system.clone());

@@ -4,7 +4,7 @@
 use super::{Evidence, Identity, ProcessState, machine, unix};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The time namespace of every process that was not put into another one
@@ -181,28 +181,11 @@ fn machine_id() -> String {
 /// The text of a file; empty if it can't be read. A process may give itself a name that is not
 /// UTF-8, and that must not hide it.
 fn read(path: &str) -> String {
-    read_whole(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
-}
-
-/// The kernel makes these files when they are read and says a size of 0: [`fs::read`] begins with 32 bytes
-/// and feels its way.
-fn read_whole(path: &str) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let mut bytes = vec![0; 4096];
-    let mut length = 0;
-    loop {
-        match file.read(&mut bytes[length..]) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if length == bytes.len() {
-            bytes.resize(2 * length, 0);
-        }
-    }
-    bytes.truncate(length);
-    Ok(bytes)
+    // The kernel makes these files when they are read and says a size of 0, for which `fs::read` begins with
+    // 32 bytes and feels its way.
+    let mut bytes = Vec::with_capacity(4096);
+    let read = File::open(path).and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes));
+    read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn link(path: &str) -> String {
