@@ -614,6 +614,7 @@ impl From<Finding> for wit_doctor::Finding {
             FindingKind::UnreadableOutcome => wit_doctor::FindingKind::UnreadableOutcome,
             FindingKind::UnusableEntry => wit_doctor::FindingKind::UnusableEntry,
             FindingKind::UnreadableRecord => wit_doctor::FindingKind::UnreadableRecord,
+            FindingKind::DoubtfulRecord => wit_doctor::FindingKind::DoubtfulRecord,
             FindingKind::Foreign => wit_doctor::FindingKind::Foreign,
         };
         wit_doctor::Finding { kind, path, detail, mendable, mended }

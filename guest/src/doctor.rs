@@ -9,6 +9,7 @@ use crate::layout::{
     attempts_path, before_path, owners_path, quarantine_path, runs_path, staging_path, unfinished_path,
 };
 use crate::lock::{AcquireOptions, Status, not_a_file};
+use crate::memory::Found;
 use crate::order;
 use crate::prelude::*;
 use crate::quarantine::{Disorder, attempts_disorder, quarantine_disorder};
@@ -43,6 +44,9 @@ pub enum FindingKind {
     UnusableEntry,
     /// A memory record that can't be read.
     UnreadableRecord,
+    /// A memory record that says something which is hardly meant so: a kind that is not its directory's, a
+    /// status that is none.
+    DoubtfulRecord,
     /// Something that does not belong where it is.
     Foreign,
 }
@@ -62,6 +66,7 @@ impl FindingKind {
             FindingKind::UnreadableOutcome
             | FindingKind::UnusableEntry
             | FindingKind::UnreadableRecord
+            | FindingKind::DoubtfulRecord
             | FindingKind::Foreign => false,
         }
     }
@@ -250,10 +255,28 @@ impl<D: Dir, S: System> Workspace<D, S> {
         Ok(())
     }
 
-    /// No run changes a record that can't be read, and none says so unless it wants to.
+    /// No run changes a record that can't be read, and none says so unless it wants to. Nor does one say that
+    /// what people wrote there is read in another way than they meant.
     fn examine_memory(&self, findings: &mut Findings) -> Result<()> {
-        for (path, reason) in self.memory_records(None)?.unreadable {
-            findings.add(FindingKind::UnreadableRecord, path, reason);
+        let mut successors = Vec::new();
+        self.visit_records(None, &mut |found| match found {
+            Found::Record(name, document) => {
+                for doubt in document.doubts(name) {
+                    findings.add(FindingKind::DoubtfulRecord, name.path(), doubt.to_string());
+                }
+                if let Some((successor, line)) = document.successor(name) {
+                    successors.push((name.clone(), successor, line));
+                }
+            }
+            Found::Unreadable(path, reason) => findings.add(FindingKind::UnreadableRecord, path, reason),
+            Found::Misplaced(path, why) => findings.add(FindingKind::Foreign, path, why),
+        })?;
+        for (name, successor, line) in successors {
+            if successor == name || self.record_mark(&successor)?.is_none() {
+                let which = if successor == name { "the record itself" } else { "no record that is there" };
+                let detail = format!("line {line}: `replaced_by` names {which}");
+                findings.add(FindingKind::DoubtfulRecord, name.path(), detail);
+            }
         }
         Ok(())
     }

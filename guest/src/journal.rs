@@ -443,13 +443,14 @@ impl<D: Dir> Runs<D> {
             Error::new(ErrorCode::NotFound, message).at(path)
         })?;
         let memory = open_existing(&*self.root, MEMORY, MEMORY)?;
-        let (mut changes, mut changed) = (Vec::new(), Vec::new());
+        let (mut changes, mut changed, mut are_back) = (Vec::new(), Vec::new(), true);
         for record in records {
             let Some(name) = RecordName::parse(&record.kind, &record.slug) else { continue };
             let current = match &memory {
                 Some(memory) => read_record(memory, &name)?,
                 None => None,
             };
+            are_back &= current == record.before;
             if current.as_deref().map(digest) != record.after {
                 changed.push(name.path());
             } else if current != record.before {
@@ -458,6 +459,12 @@ impl<D: Dir> Runs<D> {
         }
         match changed.first() {
             None => Ok(changes),
+            Some(first) if are_back => {
+                let message = format!(
+                    "there is nothing to undo: the records that run {run} changed are what they were before it"
+                );
+                Err(Error::new(ErrorCode::Conflict, message).at(first.clone()))
+            }
             Some(first) => {
                 let message = format!(
                     "{} changed since run {run}; nothing was undone: undo the later runs first, or edit the records by hand ({} has what they were)",

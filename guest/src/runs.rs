@@ -40,6 +40,7 @@ use crate::outcome::{EndedBy, Ending, MAX_OUTCOME_BYTES, Outcome};
 use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::system::System;
+use crate::time::parse_rfc3339;
 use crate::workspace::{Workspace, open_existing, open_or_create};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -159,8 +160,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
         self.runs()?.map_or_else(|| Ok(Vec::new()), |runs| runs.consumed())
     }
 
-    /// The runs of which something is known, the newest first, at most so many; and the outcome files
-    /// among them that can't be read, each with its reason.
+    /// The runs of which something is known, at most so many of those that began last, and of these the
+    /// one first that ended last; and the outcome files among them that can't be read, each with its reason.
     ///
     /// # Errors
     /// I/O errors of listing the runs.
@@ -175,6 +176,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 Err(error) => return Err(error),
             }
         }
+        // Their ids are of when they began, and what is shown of each is when it ended.
+        order::sort_by(&mut past, |one: &Past, other| ended(other).cmp(&ended(one)));
         Ok((past, unreadable))
     }
 
@@ -296,6 +299,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
     pub(crate) fn note(&self, runs: &Runs<D>, run: RunId, outcome: &Outcome) {
         let _ = runs.write_ended(run, outcome, self.new_id());
     }
+}
+
+/// When a run ended; none, and before all others, if its outcome does not say it.
+fn ended(past: &Past) -> Option<Time> {
+    parse_rfc3339(&past.outcome.ended_at)
 }
 
 /// Is a file old by its name, which its writer's clock made, and by the file system's clock?

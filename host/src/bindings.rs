@@ -128,6 +128,7 @@ impl From<doctor::FindingKind> for plain::FindingKind {
             doctor::FindingKind::UnreadableOutcome => Self::UnreadableOutcome,
             doctor::FindingKind::UnusableEntry => Self::UnusableEntry,
             doctor::FindingKind::UnreadableRecord => Self::UnreadableRecord,
+            doctor::FindingKind::DoubtfulRecord => Self::DoubtfulRecord,
             doctor::FindingKind::Foreign => Self::Foreign,
         }
     }

@@ -547,7 +547,7 @@ pub struct UnreadableRun {
 /// Past runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct History {
-    /// The newest first.
+    /// The one that ended last first.
     pub runs: Vec<Run>,
     /// Outcomes among them that can't be read.
     pub unreadable: Vec<UnreadableRun>,
@@ -598,6 +598,9 @@ pub enum FindingKind {
     UnusableEntry,
     /// A memory record that can't be read.
     UnreadableRecord,
+    /// A memory record that says something which is hardly meant so: a kind that is not its directory's, a
+    /// status that is none.
+    DoubtfulRecord,
     /// Something that does not belong where it is.
     Foreign,
 }
@@ -617,6 +620,7 @@ impl FindingKind {
             FindingKind::UnreadableOutcome => "unreadable outcome",
             FindingKind::UnusableEntry => "unusable entry",
             FindingKind::UnreadableRecord => "unreadable record",
+            FindingKind::DoubtfulRecord => "doubtful record",
             FindingKind::Foreign => "foreign",
         }
     }

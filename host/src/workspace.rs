@@ -419,7 +419,8 @@ impl Workspace {
             .map(list)
     }
 
-    /// The runs of which something is known, the newest first, at most so many. Outcomes are kept for 30
+    /// The runs of which something is known, the one that ended last first; at most so many, those that
+    /// began last. Outcomes are kept for 30
     /// days, and at most 10,000 of them.
     ///
     /// # Errors

@@ -62,8 +62,8 @@ fn runs_are_shown_the_newest_first() {
     assert_snapshot!(hide_host(&tidy(&text.out, &workspace)), @r#"
     <id>  <time>  unlocked by force, had taken 0 entries; pod "pod-\u{1b}[31m", pid <pid>; ended by pod "<host>", pid <pid>: it was \u{1b}[2J in the way (there is no process <pid>)
     <id>  <time>  consolidated 2 entries; pod "test-pod", pid <pid>
-    <id>  <time>  aborted, kept 1 entry; pod "pod-b", pid <pid>; ended by pod "test-pod", pid <pid>: its owner stopped before it was committed
-    <id>  <time>  failed, kept 2 entries; pod "test-pod", pid <pid>: the command exited with status 3
+    <id>  <time>  aborted, had taken 1 entry; pod "pod-b", pid <pid>; ended by pod "test-pod", pid <pid>: its owner stopped before it was committed
+    <id>  <time>  failed, had taken 2 entries; pod "test-pod", pid <pid>: the command exited with status 3
     "#);
     let document = workspace.log(&["--json"]).run().exits(0);
     document.json();
@@ -114,7 +114,7 @@ fn not_more_runs_are_shown_than_asked_for() {
         (&["--max", "5"], 5),
     ] {
         let ran = workspace.log(arguments).run().exits(0);
-        let runs = ran.lines().iter().filter(|line| line.contains("failed, kept")).count();
+        let runs = ran.lines().iter().filter(|line| line.contains("failed, had taken")).count();
         assert_eq!(runs, count, "{arguments:?}");
         let listed = workspace.log(arguments).args(["--json"]).run().exits(0).json();
         assert_eq!(listed["runs"].as_array().map(Vec::len), Some(count), "{arguments:?}");
@@ -262,6 +262,13 @@ fn forced_unlock_is_logged_with_the_reason() {
     assert!(reason.starts_with("the node burns (process "), "{reason}");
     workspace.let_go();
     holder.finish().exits(75);
+    // The run of the holder began before and ended after it.
+    let runs = workspace.logged();
+    assert_eq!(runs.iter().map(|run| &run["ending"]).collect::<Vec<_>>(), ["failed", "unlocked"]);
+    assert!(
+        reason.ends_with(&format!("; its run is {})", runs[0]["id"].as_str().expect("an id"))),
+        "{reason}"
+    );
     assert_eq!(workspace.ids().len(), 1);
     workspace.consolidate(force).run().exits(0);
     assert_eq!(

@@ -54,9 +54,8 @@ fn help_names_the_subcommands_and_the_exit_codes() {
       65  bad input: a payload, an entry, a memory record or an id is not usable; nothing was done
       70  the consolidator failed, was interrupted, or is no usable plugin; its entries stay staged
       74  input or output error
-      75  the lock is in use or was lost, a memory record was changed meanwhile, or the consolidator
-      asks
-          for it; try again later
+      75  the lock is in use or was lost, a memory record was changed meanwhile, or the
+          consolidator asks for it; try again later
     ");
 }
 
@@ -532,6 +531,27 @@ fn output_that_can_not_be_written_exits_74() {
         assert!(ran.err.contains("standard output") || arguments.contains(&"--json"), "{}", ran.err);
     }
     assert_eq!(workspace.ids().len(), 1);
+}
+
+/// Nobody should do it once more because nobody told that it is done.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_done_is_told_on_standard_error_if_the_document_can_not_be_written() {
+    let workspace = TestWorkspace::new();
+    for json in [&[][..], &["--json"]] {
+        let full = || fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let stage = workspace.consolidate(["stage"]).args(json).input(payload(1));
+        let ran = stage.stdout(full()).run().exits(74);
+        let [id] = &workspace.ids()[..] else { panic!("one entry") };
+        assert!(ran.err.contains("cannot write to standard output"), "{}", ran.err);
+        assert!(ran.err.ends_with(&format!("staged all the same: {id}\n")), "{}", ran.err);
+        let ran = workspace.run_shell(json, "cat > lines").stdout(full()).run().exits(74);
+        assert!(ran.err.contains("the run is done and its entries are deleted"), "{}", ran.err);
+        assert!(ran.err.lines().count() == 1, "it is said once: {}", ran.err);
+        assert_eq!(workspace.ids(), [] as [String; 0]);
+        let ran = workspace.consolidate(["run"]).args(json).stdout(full()).run().exits(2);
+        assert_eq!(ran.err.matches("nothing was given that consolidates").count(), 1, "{}", ran.err);
+    }
 }
 
 #[test]

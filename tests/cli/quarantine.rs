@@ -100,4 +100,8 @@ fn wrong_usage_of_the_quarantine() {
     for arguments in [&[][..], &["retry"], &["drop"], &["drop", "--all", "x"], &["list", "x"], &["empty"]] {
         workspace.consolidate(["quarantine"]).args(arguments).run().exits(2);
     }
+    for action in ["retry", "drop"] {
+        let ran = workspace.consolidate(["quarantine", action]).run().exits(2);
+        assert!(ran.err.contains("give ids, as `quarantine list` shows them, or --all"), "{}", ran.err);
+    }
 }

@@ -418,3 +418,22 @@ fn large_entries_fit_through_the_pipe() {
     assert_eq!(workspace.run_shell(&[], "cat > lines").run().exits(0).out, "consolidated 8 entries\n");
     assert_eq!(ids_in(&workspace.text("lines")), ids);
 }
+
+#[test]
+fn run_without_a_consolidator_is_told_all_three_ways() {
+    let workspace = TestWorkspace::new();
+    for arguments in [
+        &["run"][..],
+        &["run", "--"],
+        &["run", "--updates"],
+        &["run", "--updates", "--"],
+        &["run", "--drain"],
+    ] {
+        let ran = workspace.consolidate(arguments).run().exits(2);
+        for way in ["--plugin FILE", "--updates -- CMD", "`run -- CMD`"] {
+            assert!(ran.err.contains(way), "{arguments:?}: {}", ran.err);
+        }
+        // Also where there is no workspace: it is wrong everywhere.
+        workspace.consolidate(arguments).env("CONSOLIDATION_ROOT", "nowhere").run().exits(2);
+    }
+}

@@ -142,6 +142,23 @@ fn entry_at_fault_is_left_out_and_named() {
 }
 
 #[test]
+fn run_that_fails_and_fills_the_quarantine_does_not_say_that_its_entries_stay_staged() {
+    let workspace = TestWorkspace::new();
+    let ids = workspace.stage(2);
+    let ran = workspace.update(&["--max-attempts", "1"], "exit 1").run().exits(70);
+    assert_snapshot!(tidy(&ran.err, &workspace), @r"
+    consolidate: failed: <id>: the command exited with status 1; after 1 attempt it is in the quarantine, `quarantine retry` brings it back
+    consolidate: failed: <id>: the command exited with status 1; after 1 attempt it is in the quarantine, `quarantine retry` brings it back
+    consolidate: the command failed on every entry that it was given: the command exited with status 1; what is not in the quarantine stays staged
+    ");
+    assert_eq!(workspace.ids(), [] as [String; 0]);
+    let log = workspace.consolidate(["log"]).run().exits(0).out;
+    assert!(log.contains("failed, had taken 2 entries"), "{log}");
+    workspace.consolidate(["quarantine", "retry", "--all"]).run().exits(0);
+    assert_eq!(workspace.ids(), ids);
+}
+
+#[test]
 fn command_that_always_fails_is_a_failure_of_the_run_that_blames_three_entries() {
     let workspace = TestWorkspace::new();
     let ids = workspace.stage(20);

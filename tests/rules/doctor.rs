@@ -218,6 +218,98 @@ impl TestWorkspace {
     }
 }
 
+/// A record as a run writes it, with other lines in its front matter.
+fn record(lines: &[&str]) -> String {
+    let known = ["kind: note", "slug: a", "title: \"A\"", "status: active", "created: 2026-05-01T12:00:00Z"];
+    let key = |line: &str| line.split(':').next().map(str::to_owned);
+    let kept = known.iter().filter(|known| !lines.iter().any(|line| key(line) == key(known)));
+    let front: Vec<&str> = kept.chain(lines).copied().collect();
+    format!("---\n{}\n---\n\nBody\n", front.join("\n"))
+}
+
+#[test]
+fn record_that_says_what_is_hardly_meant_is_found_and_left() {
+    for (line, told) in [
+        ("kind: decision", "line 6: `kind` says `decision`; the directory"),
+        ("kind: [", "line 6: `kind` says `[`; the directory"),
+        ("slug: b", "line 6: `slug` says `b`; the name"),
+        ("title: [draft] a thing", "line 6: `title` says `[draft] a thing`; to those who read YAML"),
+        ("title: {a: b}", "line 6: `title` says `{a: b}`; to those"),
+        ("title: *a", "line 6: `title` says `*a`; to those"),
+        ("status: Active", "line 6: `status` says `Active`; write `active`, `replaced` or `retired`"),
+        ("status: replaced", "line 6: `status` says `replaced`; write `replaced_by: kind/slug` too"),
+        ("created: yesterday", "line 6: `created` says `yesterday`; write a time as 20"),
+        ("created: 2026-13-01", "line 6: `created` says `2026-13-01`; write a time as 20"),
+        ("updated: 2026-05-01 12:00", "line 7: `updated` says `2026-05-01 12:00`; write a time"),
+        ("replaced_by: a/b/c", "line 7: `replaced_by` says `a/b/c`; write a record's name"),
+        ("replaced_by: note/gone", "line 7: `replaced_by` names no record that is there"),
+        ("replaced_by: note/a", "line 7: `replaced_by` names the record itself"),
+    ] {
+        let workspace = TestWorkspace::new();
+        workspace.put_note("memory/note/a.md", record(&[line]));
+        let found = is_found_and_left(&workspace, FindingKind::DoubtfulRecord, "memory/note/a.md");
+        assert!(found.detail.starts_with(told), "{found:?}");
+        // It is read as it stands all the same.
+        let pod = workspace.open(&World::new().start(OWN));
+        pod.memory_record("note", "a").expect("read").expect("there");
+        assert_eq!(pod.memory_records(None).expect("listed").records.len(), 1);
+    }
+}
+
+#[test]
+fn record_with_little_or_unusual_front_matter_is_no_finding() {
+    let texts = [
+        record(&[]),
+        record(&["status: retired", "updated: 2026-05-01"]),
+        record(&["status: replaced", "replaced_by: other"]),
+        record(&["status: 'replaced'", "replaced_by: \"note/other\" # so it is"]),
+        record(&["kind:", "slug: ~", "title: ''", "status: \"\"", "created: null"]),
+        record(&["title: '[draft] a thing'", "tags: [a, b]", "owner: *nobody"]),
+        record(&["title: a [draft]: of a thing"]),
+        record(&["created: 2026-05-01T12:00:00.5+02:00"]),
+        "no front matter\n".into(),
+        String::new(),
+    ];
+    for text in texts {
+        let workspace = TestWorkspace::new();
+        workspace.put_note("memory/note/a.md", &text);
+        workspace.put_note("memory/note/other.md", "---\nkind: note\n---\n");
+        let pod = workspace.open(&World::new().start(OWN));
+        assert_eq!(pod.examine().expect("examined"), [], "{text}");
+    }
+}
+
+#[test]
+fn what_may_be_meant_for_records_and_has_no_name_of_one_is_foreign() {
+    for (path, told) in [
+        ("memory/top.md", "nobody sees a record outside"),
+        ("memory/note/Use SQLite.md", "a slug is"),
+        ("memory/note/bad_name.md", "a slug is"),
+        ("memory/note/-a.MD", "a slug is"),
+        ("memory/Note/a.md", "a kind is"),
+        ("memory/note/deeper/a.md", "nobody sees records in a directory below"),
+    ] {
+        let workspace = TestWorkspace::new();
+        workspace.put_note(path, record(&[]));
+        let named = path.strip_suffix("/a.md").unwrap_or(path);
+        let found = is_found_and_left(&workspace, FindingKind::Foreign, named);
+        assert!(found.detail.starts_with(told), "{found:?}");
+    }
+    let workspace = TestWorkspace::new();
+    for path in [
+        ".git/x/config.md",
+        "README.md",
+        "note/README.md",
+        "notes.txt",
+        "note/a.png",
+        "note/.a.md.swp",
+        "note/a.md~",
+    ] {
+        workspace.put_note(&format!("memory/{path}"), "mine");
+    }
+    assert_eq!(workspace.open(&World::new().start(OWN)).examine().expect("examined"), []);
+}
+
 #[test]
 fn notes_of_entries_that_are_gone_are_found_and_removed() {
     let (gone, aside) = (new_entry_id(), new_entry_id());
@@ -291,7 +383,7 @@ fn file_or_link_in_place_of_the_directories_of_notes_is_foreign() {
 
 /// One finding, which stays, and says what helps.
 #[track_caller]
-fn is_found_and_left(workspace: &TestWorkspace, kind: FindingKind, path: &str) {
+fn is_found_and_left(workspace: &TestWorkspace, kind: FindingKind, path: &str) -> Finding {
     let pod = workspace.open(&World::new().start(OWN));
     let before = tree(workspace);
     let found = pod.examine().expect("examined");
@@ -300,6 +392,7 @@ fn is_found_and_left(workspace: &TestWorkspace, kind: FindingKind, path: &str) {
     assert_eq!(tree(workspace), before, "who only looks changes nothing");
     assert_eq!(pod.mend(&options()).expect("mended"), found, "it is left");
     assert_eq!(pod.examine().expect("examined"), found);
+    found[0].clone()
 }
 
 #[test]

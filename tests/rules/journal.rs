@@ -533,8 +533,10 @@ fn undo_puts_back_what_was_byte_for_byte_and_can_be_undone() {
     assert_eq!((outcome.outcome, outcome.undoes), (Ending::Undone, Some(run.to_string())));
     assert_eq!(outcome.changes.iter().filter(|change| change.removed).count(), 2);
     assert_eq!(place.unfinished(), [] as [String; 0]);
-    // Once more: it is not as the run left it.
-    assert_eq!(place.undo(run).expect_err("changed since").code, ErrorCode::Conflict);
+    // Once more: it is not as the run left it, and to undo what came later would do the run once more.
+    let error = place.undo(run).expect_err("undone already");
+    assert_eq!(error.code, ErrorCode::Conflict);
+    assert!(error.message.starts_with("there is nothing to undo: "), "{error}");
     let redo = place.undo(undo).expect("undone");
     assert_eq!(place.memory(), second);
     place.undo(redo).expect("undone");
@@ -549,6 +551,7 @@ fn undo_is_refused_as_a_whole_when_anything_newer_touched_a_record() {
     let memory = place.memory();
     let error = place.undo(run).expect_err("changed since");
     assert_eq!((error.code, error.path.as_deref()), (ErrorCode::Conflict, Some("memory/other/created.md")));
+    assert!(error.message.contains("undo the later runs first"), "{error}");
     assert_eq!(place.memory(), memory);
     let later =
         place.run(vec![change("other", "created", Some("by hand\n"), Some("later\n"))]).expect("a run");

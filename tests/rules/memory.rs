@@ -610,7 +610,7 @@ fn what_is_no_name_is_refused() {
     }
     let error = pod.memory_records(Some("..\u{1b}")).expect_err("no name");
     assert_eq!(error.code, ErrorCode::InvalidInput);
-    assert!(error.message.contains("..\\u{1b}/"), "{error}");
+    assert!(error.message.starts_with("`..\\u{1b}` names no kind"), "{error}");
 }
 
 #[cfg(unix)]
@@ -641,7 +641,8 @@ fn what_cannot_be_read_is_named_and_hides_nothing_else() {
     assert_eq!(listing.unreadable.len(), expected.len(), "{listing:?}");
     for ((path, reason), (expected_path, words, code)) in listing.unreadable.iter().zip(expected) {
         assert_eq!(path, expected_path);
-        assert!(reason.contains(words) && reason.contains(path), "{reason}");
+        assert!(reason.contains(words), "{reason}");
+        assert!(reason.starts_with("it is ") || path.matches('/').count() == 1, "{reason}");
         let slug = path.rsplit('/').next().and_then(|name| name.strip_suffix(".md"));
         let kind = if path.ends_with("file") { "file" } else { "fact" };
         let (kind, slug) = slug.map_or((kind, "x"), |slug| ("decision", slug));

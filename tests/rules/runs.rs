@@ -10,11 +10,12 @@ use crate::support::{
 };
 use consolidation_guest::durable::Durability;
 use consolidation_guest::error::{Error, ErrorCode, Owner};
-use consolidation_guest::fs::{Dir, FsErrorKind};
+use consolidation_guest::fs::{Dir, FsErrorKind, Time};
 use consolidation_guest::layout::{EntryId, LOCK_PATH, Progress, RUNS, RunId, Token, UNFINISHED_PATH};
 use consolidation_guest::lock::{AcquireOptions, Held, ReleaseReport};
 use consolidation_guest::outcome::{Ending, Outcome};
 use consolidation_guest::staging::Limits;
+use consolidation_guest::time::to_rfc3339;
 use consolidation_guest::workspace::Workspace;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -1305,6 +1306,24 @@ fn recovery_deletes_nothing_before_the_commit_is_on_the_disk() {
         ]
     );
     held.release_only(None).expect("released");
+}
+
+/// One that lost its lock may end long after those that began later, and its id is of when it began.
+#[test]
+fn run_that_ended_last_is_listed_first() {
+    let place = Place::new();
+    fs::create_dir(place.workspace.root().join(RUNS)).expect("a directory");
+    let ids: Vec<RunId> = (0..4).map(|_| new_entry_id()).collect();
+    for (id, ended) in ids.iter().zip([9, 2, 3, 1]) {
+        let mut outcome =
+            Outcome::new(*id, Ending::Failed, Owner::unknown(), Time::new(1_780_000_000, 0), Vec::new());
+        outcome.ended_at = to_rfc3339(Time::new(1_780_000_000 + ended, 500_000_000 * u32::from(ended == 2)));
+        fs::write(place.run_path(&id.file_name()), outcome.to_file()).expect("written");
+    }
+    let pod = place.workspace.open(&place.world.start(OTHER));
+    let listed = |max| pod.past_runs(max).expect("listed").0.iter().map(|it| it.run).collect::<Vec<_>>();
+    assert_eq!(listed(10), [ids[0], ids[2], ids[1], ids[3]]);
+    assert_eq!(listed(2), [ids[2], ids[3]], "of those that began last");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::roster::{Roster, lower, remove_flag_file, roster};
 use super::{AcquireOptions, Takeover, unlink_lock};
 use crate::error::{Error, Owner, Result};
 use crate::fs::{Dir, FsErrorKind};
-use crate::layout::{ASIDE, FlagName, LOCK, OWNERS, OWNERS_PATH};
+use crate::layout::{ASIDE, FlagName, LOCK, OWNERS, OWNERS_PATH, RunId};
 use crate::liveness::{Lease, Verdict, judge_flag};
 use crate::outcome::{EndedBy, Ending, Outcome};
 use crate::prelude::*;
@@ -63,7 +63,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
             Takeover::Stale(owner, state) | Takeover::Forced(owner, state) => (owner.clone(), state),
             Takeover::Unreadable(state, _) => (Owner::unknown(), state),
         };
-        let ids = record.map(|record| record.consumed_ids.ids.clone()).unwrap_or_default();
+        let its_run = record.as_ref().and_then(|record| RunId::parse(record.run_id.as_deref()?));
+        let state = match its_run {
+            Some(run) => format!("{state}; its run is {run}"),
+            None => state.clone(),
+        };
+        let ids = record.map(|record| record.consumed_ids.ids).unwrap_or_default();
         let by = EndedBy { pid: self.system.pid(), pod_name: options.pod_name.clone() };
         let reason = match reason {
             Some(reason) => format!("{reason} ({state})"),

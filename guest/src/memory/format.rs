@@ -24,11 +24,12 @@
 //! lists, CRLF, a byte-order mark, missing keys, no front matter at all. It is no YAML parser: anchors and
 //! tags mean nothing here, and in `sources` they are refused.
 
-use super::Record;
+use super::{Record, Status, shown};
 use crate::entry::Source;
 use crate::layout::RecordName;
 use crate::order;
 use crate::prelude::*;
+use crate::time::parse_rfc3339;
 use core::fmt::{self, Write as _};
 use core::ops::Range;
 
@@ -40,6 +41,8 @@ pub const MAX_TITLE_CHARS: usize = 300;
 
 /// The known keys, in the order in which they are written.
 const KEYS: [&str; 8] = ["kind", "slug", "title", "status", "sources", "created", "updated", "replaced_by"];
+const KIND: usize = 0;
+const SLUG: usize = 1;
 const TITLE: usize = 2;
 const STATUS: usize = 3;
 const SOURCES: usize = 4;
@@ -164,6 +167,44 @@ impl Document<'_> {
         }
     }
 
+    /// Values that are read as they stand, and are hardly what somebody meant, each with its line.
+    pub fn doubts(&self, name: &RecordName) -> Vec<Fault> {
+        let mut doubts = Vec::new();
+        for (key, block) in self.blocks.iter().enumerate() {
+            let Some(Block { span, value: Value::Text(Some(text)), .. }) = block else { continue };
+            if text.trim().is_empty() {
+                continue;
+            }
+            let value = self.text[span.clone()].split_once(':').map_or("", |(_, value)| value.trim_start());
+            let remedy = match key {
+                KIND if text != name.kind() => "the directory of the file is another kind",
+                SLUG if text != name.slug() => "the name of the file is another slug",
+                TITLE if value.starts_with(['[', '{', '&', '*', '!', '%', '@', '`']) => {
+                    "to those who read YAML this is no text: write it in quotes"
+                }
+                STATUS if !Status::ALL.iter().any(|status| status.as_str() == text) => {
+                    "write `active`, `replaced` or `retired`"
+                }
+                STATUS if text == "replaced" && self.text_of(REPLACED_BY).is_none() => {
+                    "write `replaced_by: kind/slug` too"
+                }
+                CREATED | UPDATED if !is_moment(text) => "write a time as 2026-05-01T12:00:00Z",
+                REPLACED_BY if target(name.kind(), text).is_none() => "write a record's name as kind/slug",
+                _ => continue,
+            };
+            let what = format!("`{}` says `{}`; {remedy}", KEYS[key], shown(text));
+            doubts.push(Fault::at(self.text.as_bytes(), span.start, what));
+        }
+        doubts
+    }
+
+    /// The record that has taken the place of this one, if it says so in a way that names one, and the line.
+    pub fn successor(&self, name: &RecordName) -> Option<(RecordName, usize)> {
+        let block = self.blocks[REPLACED_BY].as_ref()?;
+        let line = Fault::at(self.text.as_bytes(), block.span.start, "").line;
+        Some((target(name.kind(), self.text_of(REPLACED_BY)?)?, line))
+    }
+
     /// The file as it must be to say this. Sources are only added: those that are there come first in the
     /// record. What the file leaves to be inferred (a title out of a heading) is written down as soon as
     /// anything is changed, so that it stays as it was read.
@@ -250,7 +291,7 @@ impl Document<'_> {
             UPDATED => &record.updated,
             REPLACED_BY if record.replaced_by == old.replaced_by => return None,
             REPLACED_BY => record.replaced_by.as_deref().unwrap_or_default(),
-            0 => record.name.kind(),
+            KIND => record.name.kind(),
             _ => record.name.slug(),
         };
         if self.text_of(key).unwrap_or_default() == value {
@@ -371,6 +412,11 @@ fn is_time(text: &str) -> bool {
         && text.ends_with('Z')
         && text.as_bytes().get(10) == Some(&b'T')
         && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b':' | b'.' | b'T' | b'Z'))
+}
+
+/// Is it a time of RFC 3339, or a day?
+fn is_moment(text: &str) -> bool {
+    parse_rfc3339(text).is_some() || parse_rfc3339(&format!("{text}T00:00:00Z")).is_some()
 }
 
 /// The text of the first heading outside code.

@@ -8,7 +8,7 @@ pub mod update;
 
 use crate::entry::Source;
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Content, Dir, FsErrorKind, Listed, Time};
+use crate::fs::{Content, Dir, FsErrorKind, Kind, Listed, Time};
 use crate::layout::{EntryId, MEMORY, RecordName};
 use crate::order;
 use crate::prelude::*;
@@ -69,6 +69,17 @@ pub struct RecordListing {
     pub records: Vec<Record>,
     /// Files that can't be read as records, by path, each with its reason.
     pub unreadable: Vec<(String, String)>,
+}
+
+/// What a walk through the records comes upon.
+pub(crate) enum Found<'a> {
+    /// A record.
+    Record(&'a RecordName, &'a format::Document<'a>),
+    /// What can't be read as the record, or as the directory of the kind, that its name says; its path and
+    /// the reason.
+    Unreadable(String, String),
+    /// What may be meant for records and has no name of one; its path and what is wrong there.
+    Misplaced(String, &'static str),
 }
 
 /// What a consolidator wants a record to be: created if there is none, else changed.
@@ -202,15 +213,37 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// # Errors
     /// [`ErrorCode::InvalidInput`] if the kind is none; I/O errors of opening and listing the directories.
     pub fn memory_records(&self, kind: Option<&str>) -> Result<RecordListing> {
-        if let Some(kind) = kind {
-            record_name(kind, "any")?;
-        }
         let mut listing = RecordListing::default();
-        let Some(memory) = open_existing(&*self.root, MEMORY, MEMORY)? else { return Ok(listing) };
+        self.visit_records(kind, &mut |found| match found {
+            Found::Record(name, document) => {
+                let record = document.record(name);
+                listing.records.push(Record { body: String::new(), sources: Vec::new(), ..record });
+            }
+            Found::Unreadable(path, reason) => listing.unreadable.push((path, reason)),
+            Found::Misplaced(..) => {}
+        })?;
+        Ok(listing)
+    }
+
+    /// Reads the records, or those of one kind, by kind and slug, and holds one at a time.
+    ///
+    /// # Errors
+    /// As [`Self::memory_records`].
+    pub(crate) fn visit_records(&self, kind: Option<&str>, visit: &mut dyn FnMut(Found<'_>)) -> Result<()> {
+        if let Some(kind) = kind.filter(|kind| kind_of(kind).is_none()) {
+            let message = format!(
+                "`{}` names no kind of records: a kind is 1 to 64 of a-z, 0-9 and -, and does not begin with -",
+                shown(kind)
+            );
+            return Err(Error::new(ErrorCode::InvalidInput, message));
+        }
+        let Some(memory) = open_existing(&*self.root, MEMORY, MEMORY)? else { return Ok(()) };
         let kinds = match kind {
             Some(kind) => vec![kind.to_owned()],
-            None => listed(&memory, MEMORY, |name| {
-                RecordName::parse(name, "any").map(|name| name.kind().to_owned())
+            None => listed(&memory, MEMORY, kind_of, &mut |name, what| {
+                if let Some(why) = misplaced(name, what, true) {
+                    visit(Found::Misplaced(format!("{MEMORY}/{name}"), why));
+                }
             })?,
         };
         for kind in kinds {
@@ -219,28 +252,34 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 Ok(dir) => dir,
                 Err(error) if error.kind == FsErrorKind::NotFound => continue,
                 Err(error) if error.kind == FsErrorKind::WrongType => {
-                    listing
-                        .unreadable
-                        .push((path.clone(), Error::io("open", path, &error).into_failure().message));
+                    let reason = Error::io("open", &path, &error).into_failure().message;
+                    visit(Found::Unreadable(path, reason));
                     continue;
                 }
                 Err(error) => return Err(Error::io("open the directory", path, &error)),
             };
-            let names = listed(&dir, &path, |name| RecordName::parse(&kind, name.strip_suffix(".md")?))?;
+            let names = listed(&dir, &path, |name| record_of(&kind, name), &mut |name, what| {
+                if let Some(why) = misplaced(name, what, false) {
+                    visit(Found::Misplaced(format!("{path}/{name}"), why));
+                }
+            })?;
             for name in names {
                 let read = read_text(&dir, &name).and_then(|text| {
-                    // It was removed since it was listed.
-                    let Some(text) = text else { return Ok(None) };
-                    let record = parse_file(&name, &text)?.record(&name);
-                    Ok(Some(Record { body: String::new(), sources: Vec::new(), ..record }))
+                    // None: it was removed since it was listed.
+                    if let Some(text) = text {
+                        visit(Found::Record(&name, &parse_file(&name, &text)?));
+                    }
+                    Ok(())
                 });
-                match read {
-                    Ok(record) => listing.records.extend(record),
-                    Err(error) => listing.unreadable.push((name.path(), error.into_failure().message)),
+                if let Err(error) = read {
+                    let (path, message) = (name.path(), error.into_failure().message);
+                    // It stands beside the path.
+                    let reason = message.strip_prefix(&path).map(|rest| format!("it{rest}"));
+                    visit(Found::Unreadable(path, reason.unwrap_or(message)));
                 }
             }
         }
-        Ok(listing)
+        Ok(())
     }
 
     /// What can be told of all records without reading them: a record that is changed has another size or
@@ -248,14 +287,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
     pub(crate) fn record_marks(&self) -> Result<Vec<(RecordName, Mark)>> {
         let mut marks = Vec::new();
         let Some(memory) = open_existing(&*self.root, MEMORY, MEMORY)? else { return Ok(marks) };
-        let kinds = listed(&memory, MEMORY, |name| {
-            RecordName::parse(name, "any").map(|name| name.kind().to_owned())
-        })?;
-        for kind in kinds {
+        for kind in listed(&memory, MEMORY, kind_of, &mut |_, _| {})? {
             // What can't be opened can't be changed by a run either.
             let Ok(dir) = memory.open_dir(&kind) else { continue };
             let path = format!("{MEMORY}/{kind}");
-            for name in listed(&dir, &path, |name| RecordName::parse(&kind, name.strip_suffix(".md")?))? {
+            for name in listed(&dir, &path, |name| record_of(&kind, name), &mut |_, _| {})? {
                 if let Some(mark) = mark(&dir, &name) {
                     marks.push((name, mark));
                 }
@@ -296,12 +332,51 @@ fn mark(dir: &impl Dir, name: &RecordName) -> Option<Mark> {
     dir.stat(&name.file_name()).ok().map(|stat| (stat.size, stat.modified))
 }
 
-/// The names in a directory that mean something, sorted.
-fn listed<T: Ord>(dir: &impl Dir, path: &str, meaning: impl Fn(&str) -> Option<T>) -> Result<Vec<T>> {
+/// The kind that a name in `memory/` stands for.
+fn kind_of(name: &str) -> Option<String> {
+    RecordName::parse(name, "any").map(|name| name.kind().to_owned())
+}
+
+/// The record that a name in the directory of a kind stands for.
+fn record_of(kind: &str, name: &str) -> Option<RecordName> {
+    RecordName::parse(kind, name.strip_suffix(".md")?)
+}
+
+/// Why something that may be meant for records is none, by its name. Hidden files, a README and what is no
+/// Markdown are nobody's business.
+fn misplaced(name: &str, what: Kind, at_top: bool) -> Option<&'static str> {
+    let is_markdown = name.as_bytes().last_chunk::<3>().is_some_and(|end| end.eq_ignore_ascii_case(b".md"));
+    if name.starts_with('.') || name == "README.md" || !is_markdown && what != Kind::Directory {
+        return None;
+    }
+    Some(match (what == Kind::Directory, at_top) {
+        (true, true) => {
+            "a kind is 1 to 64 of a-z, 0-9 and -, and does not begin with -; nobody sees the records in here: rename it or move it away"
+        }
+        (true, false) => {
+            "nobody sees records in a directory below that of their kind; move them up, or move it away"
+        }
+        (false, true) => "nobody sees a record outside the directory of its kind; move it there, or away",
+        (false, false) => {
+            "a slug is 1 to 64 of a-z, 0-9 and -, and does not begin with -, and .md follows; nobody sees this record: rename it or move it away"
+        }
+    })
+}
+
+/// The names in a directory that mean something, sorted; and all others, one by one.
+fn listed<T: Ord>(
+    dir: &impl Dir,
+    path: &str,
+    meaning: impl Fn(&str) -> Option<T>,
+    other: &mut dyn FnMut(&str, Kind),
+) -> Result<Vec<T>> {
     let mut names = Vec::new();
     dir.list(&mut |listed| {
-        if let Listed::Named(name, _) = listed {
-            names.extend(meaning(name));
+        if let Listed::Named(name, kind) = listed {
+            match meaning(name) {
+                Some(meaning) => names.push(meaning),
+                None => other(name, kind),
+            }
         }
     })
     .map_err(|error| Error::io("list", path, &error))?;

@@ -74,6 +74,10 @@ impl Arguments {
         self.plugin.is_some() || self.updates
     }
 
+    pub(super) fn has_plugin(&self) -> bool {
+        self.plugin.is_some()
+    }
+
     fn plugin_options(&self) -> PluginOptions {
         let mut options = PluginOptions::new();
         if let Some(directory) = cache_directory() {
@@ -221,7 +225,7 @@ impl Watch<'_> {
 fn failure(error: ConsolidateError, watch: &mut Watch<'_>, stays: Option<&str>) -> Failure {
     let ConsolidateError { cause, done, .. } = error;
     let stays = stays.unwrap_or(if done.failed.iter().any(|failed| failed.quarantined) {
-        "the other entries of this run stay staged"
+        "what is not in the quarantine stays staged"
     } else {
         "the entries of this run stay staged"
     });

@@ -64,8 +64,8 @@ fn write_run(out: &mut dyn Write, run: &Run) -> io::Result<()> {
         run;
     let what = match ending {
         Ending::Consolidated => "consolidated",
-        Ending::Failed => "failed, kept",
-        Ending::Aborted => "aborted, kept",
+        Ending::Failed => "failed, had taken",
+        Ending::Aborted => "aborted, had taken",
         Ending::Unlocked => "unlocked by force, had taken",
         Ending::Undone => "undone",
     };

@@ -41,8 +41,8 @@ Exit codes:
   65  bad input: a payload, an entry, a memory record or an id is not usable; nothing was done
   70  the consolidator failed, was interrupted, or is no usable plugin; its entries stay staged
   74  input or output error
-  75  the lock is in use or was lost, a memory record was changed meanwhile, or the consolidator asks
-      for it; try again later";
+  75  the lock is in use or was lost, a memory record was changed meanwhile, or the
+      consolidator asks for it; try again later";
 
 /// Stages what agents learn and consolidates it, one run at a time.
 #[derive(Debug, Parser)]
@@ -159,6 +159,11 @@ fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
 }
 
 fn execute(parsed: &Arguments, output: &Output) -> Result<(), Failure> {
+    match &parsed.command {
+        Command::Run(arguments) => arguments.check()?,
+        Command::Quarantine(arguments) => arguments.check()?,
+        _ => {}
+    }
     // The process ends after this and takes everything along at once. To take the engine and its instances to
     // pieces first is a tenth of the time of a short command, and nothing on disk depends on it.
     let runtime = ManuallyDrop::new(Runtime::builder().call_timeout(CALL_TIMEOUT).build()?);

@@ -229,6 +229,13 @@ impl Output {
         let _ = writeln!(io::stderr(), "consolidate: {message}");
     }
 
+    fn note_failure(&self, failure: &Failure) {
+        self.note(failure.message.trim_end());
+        if !failure.staged.is_empty() {
+            self.note(format_args!("staged all the same: {}", failure.staged.join(" ")));
+        }
+    }
+
     /// Prints a failure and gives its exit code.
     pub(super) fn failure(&self, failure: &Failure) -> ExitCode {
         #[derive(Serialize)]
@@ -267,13 +274,16 @@ impl Output {
                     run: failure.details.as_ref(),
                 },
             };
-            // The exit code says it too.
-            let _ = self.result(&document, |_| Ok(()));
-        } else {
-            self.note(failure.message.trim_end());
-            if !failure.staged.is_empty() {
-                self.note(format_args!("staged all the same: {}", failure.staged.join(" ")));
+            // If it can't be written, the words are all that is left: what is done already must not be done
+            // once more because nobody knows of it.
+            if let Err(unwritten) = self.result(&document, |_| Ok(())) {
+                if !failure.message.contains(&unwritten.message) {
+                    self.note(&unwritten.message);
+                }
+                self.note_failure(failure);
             }
+        } else {
+            self.note_failure(failure);
         }
         ExitCode::from(failure.exit)
     }

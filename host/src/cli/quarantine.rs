@@ -15,20 +15,40 @@ enum Action {
     /// List the entries in the quarantine, oldest first, each with its reason
     List,
     /// Stage entries again, with no attempts counted
+    #[command(override_usage = "consolidate quarantine retry ID...\n       \
+                                consolidate quarantine retry --all")]
     Retry(Which),
     /// Delete entries for good
+    #[command(override_usage = "consolidate quarantine drop ID...\n       \
+                                consolidate quarantine drop --all")]
     Drop(Which),
 }
 
 #[derive(Debug, clap::Args)]
 struct Which {
     /// The entries
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID", conflicts_with = "all")]
     ids: Vec<EntryId>,
 
     /// All that are in the quarantine
     #[arg(long)]
     all: bool,
+}
+
+impl Arguments {
+    /// What clap would say of one of the two ways only.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match &self.action {
+            Action::Retry(Which { ids, all: false }) | Action::Drop(Which { ids, all: false })
+                if ids.is_empty() =>
+            {
+                Err(Failure::usage(
+                    "no entry was named: give ids, as `quarantine list` shows them, or --all; see `quarantine --help`",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Which {

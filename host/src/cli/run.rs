@@ -106,17 +106,22 @@ pub(super) struct Arguments {
     pub(super) batched: batched::Arguments,
 
     /// The command that consolidates, and its arguments
-    #[arg(
-        last = true,
-        required_unless_present = "plugin",
-        conflicts_with = "plugin",
-        value_name = "CMD",
-        help_heading = "Arguments"
-    )]
+    #[arg(last = true, conflicts_with = "plugin", value_name = "CMD", help_heading = "Arguments")]
     pub(super) command: Vec<OsString>,
 }
 
 impl Arguments {
+    /// What clap would say of one of the three ways only.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if self.command.is_empty() && !self.batched.has_plugin() {
+            return Err(Failure::usage(
+                "nothing was given that consolidates: `run --plugin FILE.wasm`, `run --updates -- CMD` or `run -- CMD`; \
+                 see `run --help`",
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits { max_entries: self.max_entries, max_bytes: self.max_bytes }
     }
