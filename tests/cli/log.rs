@@ -265,6 +265,8 @@ fn forced_unlock_is_logged_with_the_reason() {
     // The run of the holder began before and ended after it.
     let runs = workspace.logged();
     assert_eq!(runs.iter().map(|run| &run["ending"]).collect::<Vec<_>>(), ["failed", "unlocked"]);
+    let why = runs[0]["reason"].as_str().expect("a reason");
+    assert!(why.starts_with("the lock was lost: ") || why.contains("no longer ours"), "{why}");
     assert!(
         reason.ends_with(&format!("; its run is {})", runs[0]["id"].as_str().expect("an id"))),
         "{reason}"

@@ -24,14 +24,14 @@ fn help_names_the_subcommands_and_the_exit_codes() {
       list        List the staged entries, oldest first
       status      Show what is staged, what is unusable and who holds the lock
       run         Run a command or a plugin over everything that is staged; what it has dealt with goes
-      log         Show past runs, the newest first: how each ended, when, by whom, what it took and
+      log         Show past runs, the one that ended last first: how, when, by whom, what it took and
                   changed
       undo        Put the memory records that a run changed back to what they were before it
       memory      List memory records, or show one
       quarantine  List, retry or drop entries that a consolidator failed on again and again
       schema      Print the JSON Schema of the updates that `run --updates` reads, line by line
       doctor      Name what is left over or out of order, and remove it with --fix
-      unlock      Remove a stale lock
+      unlock      Remove a lock that is stale or unreadable, or any with --force
       help        Print this message or the help of the given subcommand(s)
 
     Options:
@@ -226,7 +226,7 @@ fn help_of_run() {
 #[test]
 fn help_of_unlock() {
     assert_snapshot!(help(&["unlock", "--help"]), @"
-    Remove a stale lock
+    Remove a lock that is stale or unreadable, or any with --force
 
     Usage: consolidate unlock [OPTIONS]
 
@@ -549,6 +549,29 @@ fn what_was_done_is_told_on_standard_error_if_the_document_can_not_be_written() 
         assert!(ran.err.contains("the run is done and its entries are deleted"), "{}", ran.err);
         assert!(ran.err.lines().count() == 1, "it is said once: {}", ran.err);
         assert_eq!(workspace.ids(), [] as [String; 0]);
+        let told = |arguments: &[&str], done: &str| {
+            let ran = workspace.consolidate(arguments).args(json).stdout(full()).run().exits(74);
+            assert!(
+                ran.err.contains(done) && ran.err.contains("standard output"),
+                "{arguments:?}: {}",
+                ran.err
+            );
+        };
+        workspace.stage(1);
+        let fail = ["run", "--max-attempts", "1", "--updates", "--", "false"];
+        workspace.consolidate(fail).run().exits(70);
+        told(&["quarantine", "retry", "--all"], "staged 1 entry again");
+        workspace.consolidate(fail).run().exits(70);
+        told(&["quarantine", "drop", "--all"], "deleted 1 entry");
+        workspace.stage(1);
+        let update = r#"printf '{"kind":"a","slug":"b","title":"t","body":"x"}\n'"#;
+        let ran =
+            workspace.consolidate(["run", "--json", "--updates", "--", "sh", "-c", update]).run().exits(0);
+        told(&["undo", ran.json()["runs"][0].as_str().expect("a run")], "the run is undone by ");
+        workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[]));
+        told(&["doctor", "--fix"], "removed _staging/.consolidation.lock");
+        workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &[]));
+        told(&["unlock"], "the lock is removed");
         let ran = workspace.consolidate(["run"]).args(json).stdout(full()).run().exits(2);
         assert_eq!(ran.err.matches("nothing was given that consolidates").count(), 1, "{}", ran.err);
     }

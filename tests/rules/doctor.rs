@@ -241,9 +241,7 @@ fn record_that_says_what_is_hardly_meant_is_found_and_left() {
         ("created: yesterday", "line 6: `created` says `yesterday`; write a time as 20"),
         ("created: 2026-13-01", "line 6: `created` says `2026-13-01`; write a time as 20"),
         ("updated: 2026-05-01 12:00", "line 7: `updated` says `2026-05-01 12:00`; write a time"),
-        ("replaced_by: a/b/c", "line 7: `replaced_by` says `a/b/c`; write a record's name"),
-        ("replaced_by: note/gone", "line 7: `replaced_by` names no record that is there"),
-        ("replaced_by: note/a", "line 7: `replaced_by` names the record itself"),
+        ("replaced_by: note/other", "line 7: `replaced_by` says `note/other`; write `status: replaced` too"),
     ] {
         let workspace = TestWorkspace::new();
         workspace.put_note("memory/note/a.md", record(&[line]));
@@ -253,6 +251,22 @@ fn record_that_says_what_is_hardly_meant_is_found_and_left() {
         let pod = workspace.open(&World::new().start(OWN));
         pod.memory_record("note", "a").expect("read").expect("there");
         assert_eq!(pod.memory_records(None).expect("listed").records.len(), 1);
+    }
+}
+
+#[test]
+fn successor_that_is_none_is_found_and_left() {
+    for (successor, told) in [
+        ("a/b/c", "line 7: `replaced_by` says `a/b/c`; write a record's name"),
+        ("note/gone", "line 7: `replaced_by` names no record that is there"),
+        ("gone", "line 7: `replaced_by` names no record that is there"),
+        ("note/a", "line 7: `replaced_by` names the record itself"),
+    ] {
+        let workspace = TestWorkspace::new();
+        let lines = ["status: replaced", &format!("replaced_by: {successor}")];
+        workspace.put_note("memory/note/a.md", record(&lines));
+        let found = is_found_and_left(&workspace, FindingKind::DoubtfulRecord, "memory/note/a.md");
+        assert!(found.detail.starts_with(told), "{found:?}");
     }
 }
 

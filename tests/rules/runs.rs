@@ -779,6 +779,27 @@ fn lock_that_is_removed_by_force_is_noted_with_who_and_why() {
     assert_eq!(place.outcomes().len(), count, "nothing was removed, so nothing is noted");
 }
 
+/// Its consolidator was most likely stopped for that, and people would look for who stopped it.
+#[test]
+fn run_that_is_given_up_without_its_lock_is_noted_as_one_that_lost_it() {
+    let place = Place::new();
+    let (held, run) = place.hold(&Faults::none(), Durability::Full);
+    let operator = place.workspace.open(&place.world.start(OTHER));
+    operator.unlock(&other_pod(), true, None).expect("by force");
+    let error = held.release_only(Some("the command was killed by SIGTERM")).expect_err("lost");
+    assert_eq!(error.code, ErrorCode::LockLost);
+    let outcome = operator.past_run(run).expect("read").expect("known").outcome;
+    let reason = "the lock was lost: the command was killed by SIGTERM";
+    assert_eq!((outcome.outcome, outcome.reason.as_deref()), (Ending::Failed, Some(reason)));
+
+    let place = Place::new();
+    let (held, run) = place.hold(&Faults::none(), Durability::Full);
+    held.release_only(Some("the command was killed by SIGTERM")).expect("released");
+    let operator = place.workspace.open(&place.world.start(OTHER));
+    let outcome = operator.past_run(run).expect("read").expect("known").outcome;
+    assert_eq!(outcome.reason.as_deref(), Some("the command was killed by SIGTERM"));
+}
+
 #[test]
 fn lock_that_is_removed_by_force_without_a_reason_or_a_record_is_noted_too() {
     let place = Place::new();

@@ -210,13 +210,14 @@ impl<'a> Reader<'a> {
     /// Something else must stand here.
     #[cold]
     fn expected(&mut self, what: &str) -> Stop {
-        let found = match self.text.get(self.at) {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let found = match rest.first() {
             Some(b'{') => ", not an object",
             Some(b'[') => ", not a list",
             Some(b'"') => ", not a string",
             Some(b'-' | b'0'..=b'9') => ", not a number",
-            Some(b't' | b'f') => ", not true or false",
-            Some(b'n') => ", not null",
+            _ if rest.starts_with(b"true") || rest.starts_with(b"false") => ", not true or false",
+            _ if rest.starts_with(b"null") => ", not null",
             Some(_) => "",
             None => ", not the end of the text",
         };

@@ -366,6 +366,10 @@ impl<D: Dir, S: System> Held<D, S> {
             let mut outcome = Outcome::new(run, Ending::Failed, owner, self.system.now(), ids);
             outcome.reason = match (reason, &ours) {
                 (None, Err(error)) => Some(error.message.clone()),
+                // What ended then was most likely ended for that.
+                (Some(reason), Err(error)) if error.code == ErrorCode::LockLost => {
+                    Some(["the lock was lost: ", reason].concat())
+                }
                 (reason, _) => reason.map(Into::into),
             };
             // It fails with a full disk, and nothing else depends on it.

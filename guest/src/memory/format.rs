@@ -189,6 +189,9 @@ impl Document<'_> {
                     "write `replaced_by: kind/slug` too"
                 }
                 CREATED | UPDATED if !is_moment(text) => "write a time as 2026-05-01T12:00:00Z",
+                REPLACED_BY if self.text_of(STATUS) != Some("replaced") => {
+                    "write `status: replaced` too, or remove it"
+                }
                 REPLACED_BY if target(name.kind(), text).is_none() => "write a record's name as kind/slug",
                 _ => continue,
             };
@@ -198,9 +201,10 @@ impl Document<'_> {
         doubts
     }
 
-    /// The record that has taken the place of this one, if it says so in a way that names one, and the line.
+    /// The record that has taken the place of this one, if it is replaced by what is a name of one, and the
+    /// line.
     pub fn successor(&self, name: &RecordName) -> Option<(RecordName, usize)> {
-        let block = self.blocks[REPLACED_BY].as_ref()?;
+        let block = self.blocks[REPLACED_BY].as_ref().filter(|_| self.text_of(STATUS) == Some("replaced"))?;
         let line = Fault::at(self.text.as_bytes(), block.span.start, "").line;
         Some((target(name.kind(), self.text_of(REPLACED_BY)?)?, line))
     }

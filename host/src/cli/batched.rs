@@ -313,15 +313,14 @@ fn show(output: &Output, done: &Consolidation) -> Result<(), Failure> {
         lost: done.lock_lost,
         ..ReleaseReport::default()
     };
-    let printed = output.result(&document("consolidated", done), |out| {
+    output.result_of(run::DONE, &document("consolidated", done), |out| {
         write!(out, "consolidated {}", count(done.entries, "entry", "entries"))?;
         write!(out, ": {} created, {} changed", count(done.created, "record", "records"), done.changed)?;
         if !done.failed.is_empty() {
             write!(out, "; {} failed", count(done.failed.len() as u64, "entry", "entries"))?;
         }
         run::write_rest(out, &report, done.left)
-    });
-    printed.map_err(|failure| failure.because("the run is done and its entries are deleted"))
+    })
 }
 
 fn show_preview(output: &Output, preview: &Preview) -> Result<(), Failure> {

@@ -33,7 +33,13 @@ pub(super) fn run(
         workspace.examine()?
     };
     let left = findings.iter().filter(|finding| !finding.mended).count() as u64;
-    output.result(&json!({ "findings": findings, "left": left }), |out| {
+    let removed: Vec<&str> =
+        findings.iter().filter(|finding| finding.mended).map(|finding| finding.path.as_str()).collect();
+    let done = match removed.as_slice() {
+        [] => "nothing was removed".into(),
+        removed => format!("removed {}", printable(&removed.join(", "))),
+    };
+    output.result_of(done, &json!({ "findings": findings, "left": left }), |out| {
         for Finding { kind, path, detail, mendable, mended } in &findings {
             let mark = match (mended, mendable) {
                 (true, _) => "removed  ",

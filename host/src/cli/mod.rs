@@ -113,7 +113,7 @@ enum Command {
     Status(status::Arguments),
     /// Run a command or a plugin over everything that is staged; what it has dealt with goes
     Run(Box<run::Arguments>),
-    /// Show past runs, the newest first: how each ended, when, by whom, what it took and changed
+    /// Show past runs, the one that ended last first: how, when, by whom, what it took and changed
     Log(log::Arguments),
     /// Put the memory records that a run changed back to what they were before it
     Undo(undo::Arguments),
@@ -125,7 +125,7 @@ enum Command {
     Schema,
     /// Name what is left over or out of order, and remove it with --fix
     Doctor(doctor::Arguments),
-    /// Remove a stale lock
+    /// Remove a lock that is stale or unreadable, or any with --force
     Unlock(unlock::Arguments),
     /// Wait for a go on standard input, then become CMD (used by `run`)
     #[command(name = "__gate", hide = true)]

@@ -223,6 +223,17 @@ impl Output {
         }
     }
 
+    /// Prints the result of what is done already, which is told if it can't be printed: nobody should do it
+    /// once more.
+    pub(super) fn result_of(
+        &self,
+        done: impl Display,
+        document: &impl Serialize,
+        text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        self.result(document, text).map_err(|failure| failure.because(done))
+    }
+
     /// Says something to people, besides the result.
     pub(super) fn note(&self, message: impl Display) {
         // Nothing helps if standard error is closed.

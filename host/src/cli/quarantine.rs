@@ -66,16 +66,14 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
         Action::Retry(which) => {
             let ids = which.ids(workspace)?;
             workspace.retry_quarantined(&ids).map_err(|error| partly(error, &ids, "staged"))?;
-            output.result(&json!({ "staged": ids }), |out| {
-                writeln!(out, "staged {} again", count(ids.len() as u64, "entry", "entries"))
-            })
+            let done = format!("staged {} again", count(ids.len() as u64, "entry", "entries"));
+            output.result_of(&done, &json!({ "staged": ids }), |out| writeln!(out, "{done}"))
         }
         Action::Drop(which) => {
             let ids = which.ids(workspace)?;
             workspace.drop_quarantined(&ids).map_err(|error| partly(error, &ids, "deleted"))?;
-            output.result(&json!({ "deleted": ids }), |out| {
-                writeln!(out, "deleted {}", count(ids.len() as u64, "entry", "entries"))
-            })
+            let done = format!("deleted {}", count(ids.len() as u64, "entry", "entries"));
+            output.result_of(&done, &json!({ "deleted": ids }), |out| writeln!(out, "{done}"))
         }
     }
 }

@@ -592,17 +592,19 @@ pub(super) fn write_nothing_to_do(out: &mut dyn Write, left: u64) -> io::Result<
     }
 }
 
+/// What is told of a run whose result can't be printed.
+pub(super) const DONE: &str = "the run is done and its entries are deleted";
+
 fn consolidated(output: &Output, done: &Done) -> Result<(), Failure> {
     let Done { entries, left, unusable, report, .. } = done;
     let document = json!({
         "outcome": "consolidated", "entries": entries, "removed": report.removed, "missing": report.missing,
         "failed": report.failed, "left": left, "unusable": unusable, "lock_lost": report.lost,
     });
-    let printed = output.result(&document, |out| {
+    output.result_of(DONE, &document, |out| {
         write!(out, "consolidated {}", count(*entries, "entry", "entries"))?;
         write_rest(out, report, *left)
-    });
-    printed.map_err(|failure| failure.because("the run is done and its entries are deleted"))
+    })
 }
 
 /// The end of a line that says what was consolidated, and the lines after it.

@@ -44,7 +44,7 @@ pub(super) fn run(
     };
     let changes = workspace.run_changes(&run)?;
     let document = json!({ "run": run, "undoes": arguments.run, "changes": changes, "lock_lost": lock_lost });
-    output.result(&document, |out| {
+    output.result_of(format_args!("the run is undone by {run}"), &document, |out| {
         let records = count(changes.len() as u64, "record is", "records are");
         writeln!(out, "{run} has undone {}: {records} put back", arguments.run)
     })

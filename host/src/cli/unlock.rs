@@ -37,7 +37,8 @@ pub(super) fn run(
             };
             Failure::from(error).if_in_use(remedy)
         })?;
-    output.result(&json!({ "removed": removed }), |out| match &removed {
+    let done = if removed.is_some() { "the lock is removed" } else { "there was no lock to remove" };
+    output.result_of(done, &json!({ "removed": removed }), |out| match &removed {
         None => writeln!(out, "there was no lock to remove"),
         Some(Takeover::Stale(StaleOwner { owner, reason })) => writeln!(
             out,
