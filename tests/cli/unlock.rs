@@ -51,8 +51,8 @@ fn live_owner_is_refused_and_loses_by_force() {
     workspace.let_go();
     let ran = holder.finish().exits(75);
     assert_snapshot!(tidy(&ran.err, &workspace), @r#"
-     WARN lost the lock: the one on disk is not ours root=<root> reason="consolidation lock _staging/.consolidation.lock is no longer ours: somebody removed its owner flag; the run was not committed and has deleted no entry; `log` shows what others did with them, the next run takes what is still staged"
-    consolidate: cannot record the consumed entries in <root>: consolidation lock _staging/.consolidation.lock is no longer ours: somebody removed its owner flag; the run was not committed and has deleted no entry; `log` shows what others did with them, the next run takes what is still staged
+     WARN lost the lock: the one on disk is not ours root=<root> reason="consolidation lock _staging/.consolidation.lock is no longer ours: somebody removed its owner flag; a run that was not committed before is not any more, and deletes no entry; `log` shows what others did with them, the next run takes what is still staged"
+    consolidate: cannot record the consumed entries in <root>: consolidation lock _staging/.consolidation.lock is no longer ours: somebody removed its owner flag; a run that was not committed before is not any more, and deletes no entry; `log` shows what others did with them, the next run takes what is still staged
     "#);
     assert_eq!(workspace.ids(), ids, "who lost the lock deletes nothing");
     workspace.assert_nothing_left();

@@ -58,14 +58,14 @@ pub(super) fn lost(owner: Option<Owner>) -> Error {
         None => "it is gone or can't be read".into(),
     };
     let message = format!(
-        "consolidation lock {LOCK_PATH} is no longer ours: {by}; the run was not committed and has deleted no entry; `log` shows what others did with them, the next run takes what is still staged"
+        "consolidation lock {LOCK_PATH} is no longer ours: {by}; a run that was not committed before is not any more, and deletes no entry; `log` shows what others did with them, the next run takes what is still staged"
     );
     Error::new(ErrorCode::LockLost, message).at(LOCK_PATH).owned_by(owner)
 }
 
 pub(super) fn flag_lost(flag: &FlagName, owner: Option<Owner>) -> Error {
     let message = format!(
-        "consolidation lock {LOCK_PATH} is no longer ours: somebody removed its owner flag; the run was not committed and has deleted no entry; `log` shows what others did with them, the next run takes what is still staged"
+        "consolidation lock {LOCK_PATH} is no longer ours: somebody removed its owner flag; a run that was not committed before is not any more, and deletes no entry; `log` shows what others did with them, the next run takes what is still staged"
     );
     Error::new(ErrorCode::LockLost, message).at(owners_path(flag.as_str())).owned_by(owner)
 }

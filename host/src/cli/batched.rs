@@ -283,7 +283,10 @@ fn note_failed(output: &Output, done: &Consolidation) {
                     count(attempts.into(), "attempt", "attempts")
                 )
             }
-            (false, 0) => "it is tried again, and this attempt could not be noted".to_owned(),
+            (false, 0) => {
+                "this attempt could not be noted; it is tried again, unless `quarantine list` shows it"
+                    .to_owned()
+            }
             (false, attempts) => format!("attempt {attempts}, it is tried again by the next run"),
         };
         output.note(format_args!("failed: {}: {}; {what}", failed.id, printable(&failed.reason)));
