@@ -35,8 +35,6 @@ fn turns(form: Form) -> Turns {
 }
 
 fn process(form: Form, place: &Place) -> Figure {
-    let directory = place.directory();
-    fill(directory.path(), ENTRIES);
     // As an installer does. What a linker has written lies in the system's memory in single pages, and a start of
     // a large program from them takes a fifth longer, until they are dropped and read again.
     let installed = tempfile::TempDir::new_in(target_folder()).expect("a folder beside the programs");
@@ -46,6 +44,9 @@ fn process(form: Form, place: &Place) -> Figure {
         copy
     };
     let (consolidate, native) = (install(Path::new(CONSOLIDATE)), install(&build_native()));
+    // After what may take minutes: an age beyond one is told in other words by each.
+    let directory = place.directory();
+    fill(directory.path(), ENTRIES);
     let run = |program: &Path| {
         let mut command = Command::new(program);
         command
