@@ -13,7 +13,7 @@
 //! The four lists are optional and empty by default, `target` is optional, and `session_id` is read
 //! as `segment_id`. A byte-order mark at the start is skipped (RFC 8259, section 8.1, permits it).
 
-use crate::json::{Layout, Piece, Read, Reader, Text, Writer, not_utf8};
+use crate::json::{Layout, Pattern, Piece, Read, Reader, Text, Writer, not_utf8};
 use crate::layout::EntryId;
 use crate::order;
 use crate::prelude::*;
@@ -25,9 +25,10 @@ pub const MAX_ENTRY_BYTES: u64 = 1024 * 1024;
 /// A name, and how a member that has it begins behind another one, in a file and in a line.
 struct Name {
     text: &'static str,
-    in_file: &'static str,
-    in_line: Piece,
+    in_file: Pattern,
     /// Of the first member, without the comma.
+    first_in_file: Pattern,
+    in_line: Piece,
     first_in_line: Piece,
 }
 
@@ -37,11 +38,18 @@ macro_rules! piece {
     };
 }
 
+macro_rules! pattern {
+    ($text:literal) => {
+        &const { Pattern::new($text) }
+    };
+}
+
 macro_rules! name {
     ($indent:literal, $name:literal) => {
         Name {
             text: $name,
-            in_file: concat!(",\n", $indent, "\"", $name, "\": "),
+            in_file: Pattern::new(concat!(",\n", $indent, "\"", $name, "\": ")),
+            first_in_file: Pattern::new(concat!("\n", $indent, "\"", $name, "\": ")),
             in_line: Piece::new(concat!(",\"", $name, "\":")),
             first_in_line: Piece::new(concat!("\"", $name, "\":")),
         }
@@ -132,8 +140,7 @@ pub fn to_line(content: &[u8], id: EntryId) -> Result<(String, Source), String> 
     if content.iter().all(|byte| *byte == 0) {
         return Err("the file holds nothing but NUL bytes".into());
     }
-    let id = id.text();
-    let begun: &[&[u8]] = &[b"{\"id\":\"", id.as_bytes(), b"\""];
+    let begun: &[&[u8]] = &[b"{\"id\":\"", &id.digits(), b"\""];
     match Reader::new(content).copying(Layout::Compact, begun).read_if(as_written) {
         Some((line, source)) => Ok((text_of(line, content)?, source)),
         None => lay_out(content, Layout::Compact, begun, None),
@@ -181,29 +188,29 @@ fn text_of(copy: Vec<u8>, text: &[u8]) -> Result<String, String> {
 /// the values is compared as a whole, instead of being taken apart. Whatever is different in any way is not for
 /// it to judge.
 fn as_written(json: &mut Reader<'_>) -> Read<(Vec<u8>, Source)> {
-    json.passes("{\n  \"source\": {\n    \"segment_id\": ", piece!(",\"source\":{\"segment_id\":"))?;
+    json.passes(pattern!("{\n  \"source\": {\n"), piece!(",\"source\":{"))?;
+    json.passes(pattern!("    \"segment_id\": "), piece!("\"segment_id\":"))?;
     let segment_id = json.string()?.decode().into_owned();
-    json.passes(",\n    \"range\": [\n      ", piece!(",\"range\":["))?;
+    json.passes(pattern!(",\n    \"range\": [\n      "), piece!(",\"range\":["))?;
     let start = json.u64()?;
-    json.passes(",\n      ", piece!(","))?;
+    json.passes(pattern!(",\n      "), piece!(","))?;
     let end = json.u64()?;
-    json.passes("\n    ]\n  }", piece!("]}"))?;
+    json.passes(pattern!("\n    ]\n  }"), piece!("]}"))?;
     if start > end {
         return Err(json.wrong_whole("the range ends before it starts"));
     }
     for (name, members) in &LISTS {
-        json.passes(name.in_file, &name.in_line)?;
-        if json.passes("[]", piece!("[]")).is_ok() {
+        json.passes(&name.in_file, &name.in_line)?;
+        if json.passes(pattern!("[]"), piece!("[]")).is_ok() {
             continue;
         }
-        json.passes("[\n    {", piece!("[{"))?;
+        json.passes(pattern!("[\n    {"), piece!("[{"))?;
         loop {
             let mut is_first = true;
             for (name, form) in *members {
                 let met = match is_first {
-                    // Without the comma.
-                    true => json.passes(&name.in_file[1..], &name.first_in_line),
-                    false => json.passes(name.in_file, &name.in_line),
+                    true => json.passes(&name.first_in_file, &name.first_in_line),
+                    false => json.passes(&name.in_file, &name.in_line),
                 };
                 match met {
                     Err(_) if *form == Form::OptionalText => continue,
@@ -214,25 +221,25 @@ fn as_written(json: &mut Reader<'_>) -> Read<(Vec<u8>, Source)> {
                     Form::OptionalText if json.null()? => {}
                     Form::Text | Form::OptionalText => json.string().map(drop)?,
                     Form::Truth => json.truth().map(drop)?,
-                    Form::Texts if json.passes("[]", piece!("[]")).is_ok() => {}
+                    Form::Texts if json.passes(pattern!("[]"), piece!("[]")).is_ok() => {}
                     Form::Texts => {
-                        json.passes("[\n        ", piece!("["))?;
+                        json.passes(pattern!("[\n        "), piece!("["))?;
                         json.string()?;
-                        while json.passes(",\n        ", piece!(",")).is_ok() {
+                        while json.passes(pattern!(",\n        "), piece!(",")).is_ok() {
                             json.string()?;
                         }
-                        json.passes("\n      ]", piece!("]"))?;
+                        json.passes(pattern!("\n      ]"), piece!("]"))?;
                     }
                 }
             }
-            json.passes("\n    }", piece!("}"))?;
-            if json.passes(",\n    {", piece!(",{")).is_err() {
+            json.passes(pattern!("\n    }"), piece!("}"))?;
+            if json.passes(pattern!(",\n    {"), piece!(",{")).is_err() {
                 break;
             }
         }
-        json.passes("\n  ]", piece!("]"))?;
+        json.passes(pattern!("\n  ]"), piece!("]"))?;
     }
-    json.passes("\n}\n", piece!("}"))?;
+    json.passes(pattern!("\n}\n"), piece!("}"))?;
     Ok((json.into_copy(), Source { segment_id, start, end }))
 }
 

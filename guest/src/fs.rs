@@ -157,6 +157,14 @@ pub trait Dir: Sized {
     /// As `openat(2)` with `O_DIRECTORY | O_NOFOLLOW`.
     fn open_dir(&self, name: &str) -> FsResult<Self>;
 
+    /// Opens a directory in this one, and a directory in that one.
+    ///
+    /// # Errors
+    /// As [`Dir::open_dir`], of the first that can't be opened. Neither is open then.
+    fn open_nested(&self, name: &str, nested: &str) -> FsResult<(Self, Self)> {
+        open_nested_in_steps(self, name, nested)
+    }
+
     /// Creates a directory in this one.
     ///
     /// # Errors
@@ -169,6 +177,16 @@ pub trait Dir: Sized {
     /// # Errors
     /// As `readdir(3)`. After an error the names that were reported are not all.
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()>;
+
+    /// [`Dir::list`] twice, one listing after the other. A name that becomes another one while a listing goes
+    /// on may be missing from that one in both forms; of the two listings one has it.
+    ///
+    /// # Errors
+    /// As [`Dir::list`].
+    fn list_twice(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        self.list(each)?;
+        self.list(each)
+    }
 
     /// Looks at a name without opening it.
     ///
@@ -255,6 +273,13 @@ pub enum NotCreated {
     NoName(FsError),
     /// The name was made and is there; its content is not whole, or not synchronised.
     NotWhole(FsError),
+}
+
+/// [`Dir::open_nested`], step by step.
+pub(crate) fn open_nested_in_steps<D: Dir>(dir: &D, name: &str, nested: &str) -> FsResult<(D, D)> {
+    let dir = dir.open_dir(name)?;
+    let nested = dir.open_dir(nested)?;
+    Ok((dir, nested))
 }
 
 /// [`Dir::read_file`] by the other calls.

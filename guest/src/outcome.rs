@@ -3,7 +3,7 @@
 
 use crate::error::Owner;
 use crate::fs::Time;
-use crate::json::{Layout, Read, Reader, Writer};
+use crate::json::{Layout, Read, Reader, Writer, member};
 use crate::layout::{EntryId, RunId};
 use crate::prelude::*;
 use crate::record::IdList;
@@ -222,30 +222,36 @@ impl Outcome {
     pub fn to_file(&self) -> Vec<u8> {
         let mut json = Writer::new(Layout::Pretty, 512 + self.entry_ids.len() * 44);
         json.begin(b'{');
-        json.member_string("run_id", &self.run_id);
-        json.member_string("outcome", Ending::NAMES[self.outcome as usize]);
-        json.member_string("pod_name", &self.pod_name);
-        json.name(b"pid");
+        json.member(member!(1, "run_id"));
+        json.string(&self.run_id);
+        json.member(member!(1, "outcome"));
+        json.string(Ending::NAMES[self.outcome as usize]);
+        json.member(member!(1, "pod_name"));
+        json.string(&self.pod_name);
+        json.member(member!(1, "pid"));
         json.number(self.pid.into());
-        json.member_string("started_at", &self.started_at);
-        json.member_string("ended_at", &self.ended_at);
-        json.name(b"ended_by");
+        json.member(member!(1, "started_at"));
+        json.string(&self.started_at);
+        json.member(member!(1, "ended_at"));
+        json.string(&self.ended_at);
+        json.member(member!(1, "ended_by"));
         match &self.ended_by {
             Some(by) => {
                 json.begin(b'{');
-                json.name(b"pid");
+                json.member(member!(2, "pid"));
                 json.number(by.pid.into());
-                json.member_string("pod_name", &by.pod_name);
+                json.member(member!(2, "pod_name"));
+                json.string(&by.pod_name);
                 json.end(b'}');
             }
             None => json.raw(b"null"),
         }
-        json.name(b"reason");
+        json.member(member!(1, "reason"));
         json.optional_string(self.reason.as_deref());
-        json.name(b"entry_ids");
+        json.member(member!(1, "entry_ids"));
         IdList::write(&self.entry_ids, &mut json);
         if !self.changes.is_empty() {
-            json.name(b"changes");
+            json.member(member!(1, "changes"));
             json.begin(b'[');
             for change in &self.changes {
                 json.item();
@@ -262,7 +268,7 @@ impl Outcome {
             }
             json.end(b']');
         }
-        json.member_string_if("undoes", self.undoes.as_deref());
+        json.member_if(member!(1, "undoes"), self.undoes.as_deref());
         json.end(b'}');
         json.into_file()
     }

@@ -4,7 +4,7 @@
 
 use crate::error::Owner;
 use crate::fs::Time;
-use crate::json::{Layout, Read, Reader, Writer};
+use crate::json::{Layout, Read, Reader, Writer, member};
 use crate::layout::{EntryId, Token};
 use crate::prelude::*;
 use crate::system::{Identity, Scope};
@@ -78,7 +78,7 @@ impl IdList {
         json.begin(b'[');
         for id in ids {
             json.item();
-            json.string(&id.text());
+            json.quoted(&id.digits());
         }
         json.end(b']');
     }
@@ -211,37 +211,44 @@ impl LockRecord {
 
     /// The content of the lock file: pretty JSON with a newline at the end.
     pub fn to_file(&self) -> Vec<u8> {
-        let mut json = Writer::new(Layout::Pretty, 768 + self.consumed_ids.ids.len() * 44);
+        let mut json = Writer::new(Layout::Pretty, 1024 + self.consumed_ids.ids.len() * 44);
         json.begin(b'{');
-        json.name(b"pid");
+        json.member(member!(1, "pid"));
         json.number(self.pid.into());
-        json.member_string("pod_name", &self.pod_name);
-        json.member_string("started_at", &self.started_at);
-        json.name(b"consumed_ids");
+        json.member(member!(1, "pod_name"));
+        json.string(&self.pod_name);
+        json.member(member!(1, "started_at"));
+        json.string(&self.started_at);
+        json.member(member!(1, "consumed_ids"));
         IdList::write(&self.consumed_ids.ids, &mut json);
-        json.member_string_if("token", self.token.as_deref());
-        json.member_string_if("process_start", self.process_start.as_deref());
-        if let Some(scope) = &self.scope {
-            json.name(b"scope");
+        json.member_if(member!(1, "token"), self.token.as_deref());
+        json.member_if(member!(1, "process_start"), self.process_start.as_deref());
+        if let Some(Scope { machine, boot, pid_namespace }) = &self.scope {
+            json.member(member!(1, "scope"));
             json.begin(b'{');
-            for (name, part) in PARTS.iter().zip([&scope.machine, &scope.boot, &scope.pid_namespace]) {
-                json.member_string(name, part);
-            }
+            json.member(member!(2, "machine"));
+            json.string(machine);
+            json.member(member!(2, "boot"));
+            json.string(boot);
+            json.member(member!(2, "pid_namespace"));
+            json.string(pid_namespace);
             json.end(b'}');
         }
-        json.name(b"lease_seconds");
+        json.member(member!(1, "lease_seconds"));
         json.optional_number(self.lease_seconds.map(u64::from));
-        json.name(b"command_group");
+        json.member(member!(1, "command_group"));
         json.optional_number(self.command_group.map(u64::from));
-        json.member_string_if("command_start", self.command_start.as_deref());
-        json.member_string_if("run_id", self.run_id.as_deref());
+        json.member_if(member!(1, "command_start"), self.command_start.as_deref());
+        json.member_if(member!(1, "run_id"), self.run_id.as_deref());
         json.end(b'}');
         json.into_file()
     }
 
     /// How a lock file with this token shows it, somewhere in its last [`TOKEN_TAIL`] bytes.
-    pub fn token_mark(token: Token) -> String {
-        ["\"token\": \"", &*token.text(), "\""].concat()
+    pub fn token_mark(token: Token) -> [u8; 43] {
+        let mut mark = *b"\"token\": \"................................\"";
+        mark[10..][..32].copy_from_slice(&token.digits());
+        mark
     }
 
     /// Who it is, for messages.

@@ -12,8 +12,8 @@
 //!  5  all is done: rename <run>.committed to runs/<run>.json
 //!     else it stays, and its entries are consumed all the same
 //! recovery, by everybody who has just taken L:
-//!     list; each .open             rename to .sealed
-//!     list again; each .sealed     write runs/<run>.json: aborted; unlink it
+//!     list twice; each .open       rename to .sealed, and list again
+//!     each .sealed     write runs/<run>.json: aborted; unlink it
 //!                 each .committed  steps 4 and 5
 //!                 each new content of a run without either: unlink it
 //!                 each record that is put aside and not to be removed: put it back
@@ -41,7 +41,7 @@ use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::system::System;
 use crate::time::parse_rfc3339;
-use crate::workspace::{Workspace, open_existing, open_or_create};
+use crate::workspace::{Workspace, open_existing, open_or_create_nested};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -135,13 +135,19 @@ pub(crate) fn delete_entries<D: Dir>(staging: &D, ids: impl IntoIterator<Item = 
 impl<D: Dir, S: System> Workspace<D, S> {
     /// The directories of the runs, created if they are missing.
     pub(crate) fn runs_or_create(&self) -> Result<Runs<D>> {
-        let (dir, _) = open_or_create(&*self.root, RUNS, RUNS)?;
-        let (unfinished, _) = open_or_create(&dir, UNFINISHED, UNFINISHED_PATH)?;
+        let (dir, unfinished) =
+            open_or_create_nested(&*self.root, (RUNS, RUNS), (UNFINISHED, UNFINISHED_PATH))?;
         Ok(self.runs_in(dir, unfinished))
     }
 
     /// The directories of the runs; none if one of them is missing, and with it all unfinished runs.
     pub(crate) fn runs(&self) -> Result<Option<Runs<D>>> {
+        match self.root.open_nested(RUNS, UNFINISHED) {
+            Ok((dir, unfinished)) => return Ok(Some(self.runs_in(dir, unfinished))),
+            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(None),
+            Err(_) => {}
+        }
+        // In steps, to know which it is.
         let Some(dir) = open_existing(&*self.root, RUNS, RUNS)? else { return Ok(None) };
         let unfinished = open_existing(&dir, UNFINISHED, UNFINISHED_PATH)?;
         Ok(unfinished.map(|unfinished| self.runs_in(dir, unfinished)))
@@ -234,16 +240,21 @@ impl<D: Dir, S: System> Workspace<D, S> {
         durability: Durability,
         still_ours: impl Fn() -> Result<()>,
     ) -> Result<Vec<Recovered>> {
-        for (run, progress) in list_unfinished(&runs.unfinished)? {
-            if progress == Progress::Open {
-                // Who was stopped here for longer than its lease would seal the run of its successor.
-                still_ours()?;
-                runs.seal(run)?;
+        // Two listings: one that goes on while a late owner renames its ticket may show neither name. What the
+        // first has missed for that reason has been committed since, and is in the second.
+        let mut found = list_all_unfinished(&runs.unfinished, Listings::Two)?;
+        if found.runs.iter().any(|(_, progress)| *progress == Progress::Open) {
+            for (run, progress) in found.runs {
+                if progress == Progress::Open {
+                    // Who was stopped here for longer than its lease would seal the run of its successor.
+                    still_ours()?;
+                    runs.seal(run)?;
+                }
             }
+            // A ticket that was committed instead is in none of them under that name.
+            found = list_all_unfinished(&runs.unfinished, Listings::One)?;
         }
-        // A second listing: one that goes on while a late owner renames its ticket may show neither name.
-        // What the first has missed for that reason has been committed since, and is in this one.
-        let Unfinished { runs: unfinished, contents, aside } = list_all_unfinished(&runs.unfinished)?;
+        let Unfinished { runs: unfinished, contents, aside } = found;
         let mut recovered = Vec::new();
         for (run, progress) in unfinished {
             match progress {
@@ -611,10 +622,18 @@ pub(crate) struct Old {
 }
 
 fn list_unfinished<D: Dir>(unfinished: &D) -> Result<Vec<(RunId, Progress)>> {
-    Ok(list_all_unfinished(unfinished)?.runs)
+    Ok(list_all_unfinished(unfinished, Listings::One)?.runs)
 }
 
-/// What is among the unfinished runs, sorted.
+/// How often a directory is listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listings {
+    One,
+    /// As [`Dir::list_twice`].
+    Two,
+}
+
+/// What is among the unfinished runs, sorted, each name once.
 #[derive(Default)]
 struct Unfinished {
     runs: Vec<(RunId, Progress)>,
@@ -624,18 +643,30 @@ struct Unfinished {
     aside: Vec<NewContent>,
 }
 
-fn list_all_unfinished<D: Dir>(unfinished: &D) -> Result<Unfinished> {
+fn list_all_unfinished<D: Dir>(unfinished: &D, listings: Listings) -> Result<Unfinished> {
     let mut found = Unfinished::default();
-    list_files(unfinished, UNFINISHED_PATH, &mut |name| match Progress::parse(name) {
-        Some(run) => found.runs.push(run),
-        None => {
-            found.contents.extend(NewContent::parse(name));
-            found.aside.extend(NewContent::parse_aside(name));
+    let each = &mut |listed: Listed<'_>| {
+        if let Listed::Named(name, Kind::File) = listed {
+            match Progress::parse(name) {
+                Some(run) => found.runs.push(run),
+                None => {
+                    found.contents.extend(NewContent::parse(name));
+                    found.aside.extend(NewContent::parse_aside(name));
+                }
+            }
         }
-    })?;
+    };
+    let listed = match listings {
+        Listings::One => unfinished.list(each),
+        Listings::Two => unfinished.list_twice(each),
+    };
+    listed.map_err(|error| Error::io("list", UNFINISHED_PATH, &error))?;
     order::sort(&mut found.runs);
+    found.runs.dedup();
     order::sort(&mut found.contents);
+    found.contents.dedup();
     order::sort(&mut found.aside);
+    found.aside.dedup();
     Ok(found)
 }
 

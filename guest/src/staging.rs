@@ -242,19 +242,19 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let ids: Vec<EntryId> = files.iter().map(|_| self.new_id()).collect();
         // All data is written before the first name appears: a full disk is met here, where nothing
         // has to be taken back.
-        for (index, (id, content)) in ids.iter().zip(&files).enumerate() {
-            let temporary = id.temporary_name();
-            if let Err(error) = create_whole(&staging, &temporary, content.as_bytes(), durability) {
+        let temporaries: Vec<String> = ids.iter().map(|id| id.temporary_name()).collect();
+        for (index, (temporary, content)) in temporaries.iter().zip(&files).enumerate() {
+            if let Err(error) = create_whole(&staging, temporary, content.as_bytes(), durability) {
                 remove_temporaries(&staging, &ids[..index]);
-                let mut error = Error::io("write", staging_path(&temporary), &error);
+                let mut error = Error::io("write", staging_path(temporary), &error);
                 error = error.at_index(index);
                 return Err(error);
             }
         }
-        for (index, id) in ids.iter().enumerate() {
+        for (index, (id, temporary)) in ids.iter().zip(&temporaries).enumerate() {
             // A rename replaces what has the name already. Nothing has: the id holds 73 bits that
             // were drawn at random for this call.
-            if let Err(error) = staging.rename(&id.temporary_name(), &staging, &id.file_name()) {
+            if let Err(error) = staging.rename(temporary, &staging, &id.file_name()) {
                 remove_temporaries(&staging, &ids[index..]);
                 let mut error = Error::io("name the entry", staging_path(&id.file_name()), &error);
                 error = error.at_index(index);

@@ -43,6 +43,35 @@ impl WasiDir {
         self.descriptor.open_at(PathFlags::empty(), name, open, flags).map_err(error)
     }
 
+    /// Once or twice.
+    fn list_by(&self, twice: bool, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        let mut tell = |names: &files::Names| {
+            for (name, type_) in names.text.split_terminator('/').zip(&names.kinds) {
+                each(if name.is_empty() { Listed::NotUtf8 } else { Listed::Named(name, kind(*type_)) });
+            }
+        };
+        let rest = match files::list_directory(&self.descriptor, twice) {
+            Ok(beginning) => {
+                beginning.names.iter().for_each(&mut tell);
+                beginning.rest
+            }
+            Err(ErrorCode::Unsupported) => {
+                if twice {
+                    self.list_in_steps(each)?;
+                }
+                return self.list_in_steps(each);
+            }
+            Err(code) => return Err(error(code)),
+        };
+        let Some(rest) = rest else { return Ok(()) };
+        loop {
+            match rest.next().map_err(error)? {
+                Some(names) => tell(&names),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// One call for each name, on hosts that can't do more in one.
     fn list_in_steps(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
         let stream = self.descriptor.read_directory().map_err(error)?;
@@ -85,31 +114,25 @@ impl Dir for WasiDir {
         Ok(WasiDir { descriptor, look_first: self.look_first })
     }
 
+    fn open_nested(&self, name: &str, nested: &str) -> FsResult<(Self, Self)> {
+        let opened = |descriptor| WasiDir { descriptor, look_first: self.look_first };
+        match files::open_nested(&self.descriptor, name, nested) {
+            Ok((dir, nested)) => Ok((opened(dir), opened(nested))),
+            Err(ErrorCode::Unsupported) => fs::open_nested_in_steps(self, name, nested),
+            Err(code) => Err(error(code)),
+        }
+    }
+
     fn create_dir(&self, name: &str) -> FsResult<()> {
         self.descriptor.create_directory_at(name).map_err(error)
     }
 
     fn list(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
-        let mut tell = |names: &files::Names| {
-            for (name, type_) in names.text.split_terminator('/').zip(&names.kinds) {
-                each(if name.is_empty() { Listed::NotUtf8 } else { Listed::Named(name, kind(*type_)) });
-            }
-        };
-        let rest = match files::list_directory(&self.descriptor) {
-            Ok(beginning) => {
-                beginning.names.iter().for_each(&mut tell);
-                beginning.rest
-            }
-            Err(ErrorCode::Unsupported) => return self.list_in_steps(each),
-            Err(code) => return Err(error(code)),
-        };
-        let Some(rest) = rest else { return Ok(()) };
-        loop {
-            match rest.next().map_err(error)? {
-                Some(names) => tell(&names),
-                None => return Ok(()),
-            }
-        }
+        self.list_by(false, each)
+    }
+
+    fn list_twice(&self, each: &mut dyn FnMut(Listed<'_>)) -> FsResult<()> {
+        self.list_by(true, each)
     }
 
     fn stat(&self, name: &str) -> FsResult<Stat> {

@@ -126,6 +126,21 @@ pub(crate) fn open_existing<D: Dir>(parent: &D, name: &str, path: &str) -> Resul
     }
 }
 
+/// Opens a directory and one in it, creating what is missing.
+pub(crate) fn open_or_create_nested<D: Dir>(
+    parent: &D,
+    (name, path): (&str, &str),
+    (nested, nested_path): (&str, &str),
+) -> Result<(D, D)> {
+    // Most often both are there. If not, each step knows what it failed at.
+    if let Ok(both) = parent.open_nested(name, nested) {
+        return Ok(both);
+    }
+    let (dir, _) = open_or_create(parent, name, path)?;
+    let (nested, _) = open_or_create(&dir, nested, nested_path)?;
+    Ok((dir, nested))
+}
+
 /// Opens a directory, creating it if it is missing. True if it was created.
 pub(crate) fn open_or_create<D: Dir>(parent: &D, name: &str, path: &str) -> Result<(D, bool)> {
     let mut created = false;

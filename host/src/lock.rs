@@ -26,7 +26,8 @@ pub struct Lock {
     held: Arc<Held>,
     took_over: Option<Takeover>,
     recovered: Vec<RecoveredRun>,
-    path: PathBuf,
+    /// The lock file, from the root.
+    path: String,
     registration: Option<Registration>,
 }
 
@@ -80,8 +81,7 @@ impl Lock {
             consumed: AtomicU64::new(0),
             has_command: AtomicBool::new(false),
         });
-        let path = workspace.root().join(acquired.path);
-        let mut lock = Lock { path, took_over, recovered, registration: None, held };
+        let mut lock = Lock { path: acquired.path, took_over, recovered, registration: None, held };
         // Also without a lease, and often enough with a long one: a refresh is what finds out that somebody
         // removed the lock by force.
         let lease = how.lease.map_or(MAX_LEASE_TO_LOOK, whole_seconds).min(MAX_LEASE_TO_LOOK);
@@ -127,7 +127,7 @@ impl Lock {
 
     /// The lock file, absolute.
     pub fn path(&self) -> PathBuf {
-        self.path.clone()
+        self.root().join(&self.path)
     }
 
     /// What was taken over, if anything.

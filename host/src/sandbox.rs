@@ -65,7 +65,8 @@ pub(crate) fn link(engine: &Engine, component: &Component) -> wasmtime::Result<C
 /// instance that trapped.
 pub(crate) struct Instance {
     store: Store<State>,
-    component: Consolidation,
+    /// What it exports: some kilobytes, which are not to move with each call.
+    component: Box<Consolidation>,
     runtime: Runtime,
 }
 
@@ -77,7 +78,7 @@ impl Instance {
         let started = limits::run(runtime, &mut store, runtime.call_timeout(), |store| {
             runtime.component().instantiate(store)
         });
-        let component = started.map_err(Fault::of_the_host_unless_trapped)?;
+        let component = Box::new(started.map_err(Fault::of_the_host_unless_trapped)?);
         Ok(Instance { store, component, runtime: runtime.clone() })
     }
 

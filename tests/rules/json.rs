@@ -1,6 +1,6 @@
 //! Reading JSON text and laying it out anew without interpreting it.
 
-use consolidation_guest::json::{Layout, MAX_DEPTH, Piece, Reader, Writer};
+use consolidation_guest::json::{Layout, MAX_DEPTH, Pattern, Piece, Reader, Writer};
 use proptest::prelude::*;
 use serde_json::{Map, Number, Value};
 
@@ -174,13 +174,13 @@ fn member_that_is_known_stands_once_and_others_are_passed_over() {
 fn piece_is_passed_where_every_byte_of_it_stands_and_another_is_copied() {
     let copied = |text: &str, piece: &str, other: &str| {
         let copy = Reader::new(text.as_bytes()).copying(Layout::Compact, &[]).read_if(|json| {
-            json.passes(piece, &Piece::new(other))?;
+            json.passes(&Pattern::new(piece), &Piece::new(other))?;
             json.string()?;
             Ok(json.into_copy())
         });
         copy.map(|copy| String::from_utf8(copy).expect("UTF-8"))
     };
-    for length in 0..=70 {
+    for length in 0..=32 {
         let piece: String = ('a'..='z').cycle().take(length).collect();
         for other in ["", "-", "two and thirty bytes, no one more"] {
             let other = &other[..other.len().min(32)];
@@ -193,7 +193,9 @@ fn piece_is_passed_where_every_byte_of_it_stands_and_another_is_copied() {
             let text = format!("{}-{}\"\"", &piece[..place], &piece[place + 1..]);
             assert_eq!(copied(&text, &piece, ""), None, "{text}");
         }
-        assert_eq!(copied(&piece, &format!("{piece}z"), ""), None, "cut off");
+        if let Some(begun) = piece.get(..length.saturating_sub(1)).filter(|_| length > 0) {
+            assert_eq!(copied(begun, &piece, ""), None, "cut off");
+        }
     }
 }
 

@@ -61,6 +61,30 @@ impl Buffer {
         self.len += piece.len();
     }
 
+    /// A piece, which is four words wherever there is room behind its end.
+    #[inline]
+    pub(super) fn extend_piece(&mut self, piece: &Piece) {
+        match self.bytes.get_mut(self.len..).and_then(<[u8]>::first_chunk_mut::<WORDS>) {
+            Some(room) => {
+                *room = piece.words;
+                self.len += piece.len;
+            }
+            None => self.extend(piece.bytes()),
+        }
+    }
+
+    /// A text between quotes.
+    pub(super) fn extend_quoted(&mut self, text: &[u8]) {
+        if self.bytes.len() - self.len < text.len() + 2 {
+            self.grow(text.len() + 2);
+        }
+        if let [open, place @ .., close] = &mut self.bytes[self.len..][..text.len() + 2] {
+            (*open, *close) = (b'"', b'"');
+            copy(place, text);
+        }
+        self.len += text.len() + 2;
+    }
+
     /// A part of a text, and a piece.
     pub(super) fn extend_with(&mut self, text: &[u8], part: Range<usize>, piece: &Piece) {
         self.extend_from(text, part, &piece.words, 0..piece.len);
@@ -104,6 +128,47 @@ pub struct Piece {
     len: usize,
 }
 
+/// A short text that is known before and looked for, and what of 32 bytes it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Pattern {
+    text: Piece,
+    mask: [u8; WORDS],
+}
+
+impl Pattern {
+    /// Of a text of 32 bytes at the most.
+    ///
+    /// # Panics
+    /// If it has more.
+    pub const fn new(text: &str) -> Self {
+        let text = Piece::new(text);
+        let (mut mask, mut at) = ([0; WORDS], 0);
+        while at < text.len {
+            mask[at] = 0xff;
+            at += 1;
+        }
+        Pattern { text, mask }
+    }
+
+    /// Where it ends if it stands here: four words are compared, wherever there are so many.
+    #[inline]
+    pub(super) fn end_at(&self, text: &[u8], at: usize) -> Option<usize> {
+        let rest = text.get(at..)?;
+        let stands = match rest.first_chunk::<WORDS>() {
+            Some(words) => {
+                let word = |bytes: &[u8; WORDS], index: usize| {
+                    bytes[8 * index..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word))
+                };
+                let differs =
+                    |index| (word(words, index) ^ word(&self.text.words, index)) & word(&self.mask, index);
+                differs(0) | differs(1) | differs(2) | differs(3) == 0
+            }
+            None => rest.starts_with(self.text.bytes()),
+        };
+        stands.then_some(at + self.text.len)
+    }
+}
+
 impl Piece {
     /// Of a text of 32 bytes at the most.
     ///
@@ -116,6 +181,10 @@ impl Piece {
             at += 1;
         }
         Piece { words, len: text.len() }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.words[..self.len]
     }
 }
 

@@ -9,11 +9,22 @@
 //! none tells positions, checks strings and hands them on as they stand; the nearest, hifijson, checks them
 //! only when it decodes them, byte by byte.
 
+/// How a member begins behind another one in the object of a file: on a line of its own, at this level.
+macro_rules! member {
+    (1, $name:literal) => {
+        &const { $crate::json::Piece::new(concat!(",\n  \"", $name, "\": ")) }
+    };
+    (2, $name:literal) => {
+        &const { $crate::json::Piece::new(concat!(",\n    \"", $name, "\": ")) }
+    };
+}
+
 mod buffer;
 mod read;
 mod write;
 
-pub use buffer::Piece;
+pub use buffer::{Pattern, Piece};
+pub(crate) use member;
 pub use read::Reader;
 pub(crate) use read::not_utf8;
 pub use write::Writer;
@@ -109,6 +120,12 @@ const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
+/// Is this one of the eight bytes?
+pub(crate) fn has_byte(bytes: [u8; 8], byte: u8) -> bool {
+    let word = u64::from_ne_bytes(bytes) ^ each(byte);
+    word.wrapping_sub(each(1)) & !word & each(0x80) != 0
+}
+
 /// The eight bytes at `at`, the first the lowest.
 fn word(text: &[u8], at: usize) -> Option<u64> {
     text.get(at..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
@@ -155,6 +172,15 @@ fn special(word: u64) -> u64 {
     special & !word & each(0x80)
 }
 
+/// Is there no quote, backslash or control character? The last eight bytes may overlap those before them.
+fn is_plain(text: &[u8]) -> bool {
+    let has_none = |word: &[u8; 8]| special(u64::from_le_bytes(*word)) == 0;
+    match text.last_chunk() {
+        Some(last) => has_none(last) && text.as_chunks().0.iter().all(has_none),
+        None => !text.iter().any(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\')),
+    }
+}
+
 /// Where the first quote, backslash or control character is, from `at` on, or where fewer than eight bytes are
 /// left.
 #[inline(always)]
@@ -169,6 +195,12 @@ fn plain_to(text: &[u8], at: usize) -> usize {
 
 #[inline(never)]
 fn plain_from(text: &[u8], mut at: usize) -> usize {
+    // Most of what is long has none.
+    while let Some(words) = text.get(at..).and_then(<[u8]>::first_chunk::<32>)
+        && words.as_chunks().0.iter().fold(0, |met, word| met | special(u64::from_le_bytes(*word))) == 0
+    {
+        at += 32;
+    }
     while let Some(word) = word(text, at) {
         let special = special(word);
         if special != 0 {

@@ -1,9 +1,7 @@
 //! Reading a JSON text.
 
-use super::buffer::{Buffer, Piece};
-use super::{
-    LINE, Layout, MAX_DEPTH, Read, Stop, Text, code_unit, each, is_ascii, is_same_bytes, plain_to, word,
-};
+use super::buffer::{Buffer, Pattern, Piece};
+use super::{LINE, Layout, MAX_DEPTH, Read, Stop, Text, code_unit, each, is_ascii, plain_to, word};
 use crate::prelude::*;
 use alloc::borrow::Cow;
 use core::ops::Range;
@@ -129,11 +127,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Stop`] if something else stands here: the reader stands where it was, and has no words for it.
-    pub fn passes(&mut self, this: &str, copied: &Piece) -> Read<()> {
-        let end = self.at + this.len();
-        if !self.text.get(self.at..end).is_some_and(|text| is_same_bytes(text, this.as_bytes())) {
-            return Err(Stop(()));
-        }
+    pub fn passes(&mut self, this: &Pattern, copied: &Piece) -> Read<()> {
+        let end = this.end_at(self.text, self.at).ok_or(Stop(()))?;
         if let Some(copy) = &mut self.copy {
             copy.out.extend_with(self.text, copy.from..self.at, copied);
             copy.from = end;
@@ -248,6 +243,8 @@ impl<'a> Reader<'a> {
         let next = loop {
             match self.text.get(at) {
                 Some(b'\n' | b'\r' | b'\t') => at += 1,
+                // One alone, as most writers put it behind a colon and a comma.
+                Some(b' ') if self.text.get(at + 1).is_some_and(|next| *next > b' ') => at += 1,
                 Some(b' ') => match word(self.text, at) {
                     Some(word) => at += ((word ^ each(b' ')).trailing_zeros() / 8) as usize,
                     None => at += 1,

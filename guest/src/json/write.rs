@@ -1,7 +1,7 @@
 //! Writing a JSON text.
 
-use super::buffer::Buffer;
-use super::{LINE, Layout, MAX_DEPTH, plain_to};
+use super::buffer::{Buffer, Piece};
+use super::{LINE, Layout, MAX_DEPTH, is_plain, plain_to};
 use crate::prelude::*;
 
 /// Writes one value, member by member and item by item.
@@ -85,11 +85,26 @@ impl Writer {
         self.out.extend(if self.layout == Layout::Pretty { b"\": " } else { b"\":" });
     }
 
+    /// Begins a member like this, or without the comma if it is the first one.
+    pub fn member(&mut self, begin: &Piece) {
+        if core::mem::take(&mut self.first) {
+            self.out.extend(&begin.bytes()[1..]);
+        } else {
+            self.out.extend_piece(begin);
+        }
+    }
+
+    /// A member that begins like this and is a string, and is left out if there is none.
+    pub fn member_if(&mut self, begin: &Piece, text: Option<&str>) {
+        if let Some(text) = text {
+            self.member(begin);
+            self.string(text);
+        }
+    }
+
     /// A string that, between its quotes, is written like this.
     pub fn quoted(&mut self, raw: &[u8]) {
-        self.out.push(b'"');
-        self.out.extend(raw);
-        self.out.push(b'"');
+        self.out.extend_quoted(raw);
     }
 
     /// A value that is written like this.
@@ -99,6 +114,9 @@ impl Writer {
 
     /// A string.
     pub fn string(&mut self, text: &str) {
+        if is_plain(text.as_bytes()) {
+            return self.out.extend_quoted(text.as_bytes());
+        }
         self.out.push(b'"');
         let mut rest = text.as_bytes();
         let special = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
@@ -132,13 +150,6 @@ impl Writer {
     pub fn member_string(&mut self, name: &str, text: &str) {
         self.name(name.as_bytes());
         self.string(text);
-    }
-
-    /// A member that is a string and is left out if there is none.
-    pub fn member_string_if(&mut self, name: &str, text: Option<&str>) {
-        if let Some(text) = text {
-            self.member_string(name, text);
-        }
     }
 
     /// A string, or `null`.

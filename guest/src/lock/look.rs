@@ -4,6 +4,7 @@
 use super::{Holder, UNREADABLE_GRACE_SECONDS};
 use crate::error::{Error, Owner, Result};
 use crate::fs::{Content, Dir, File, FsError, FsErrorKind, FsResult, Kind, Stat, Time};
+use crate::json::has_byte;
 use crate::layout::{ASIDE, ASIDE_PATH, LOCK, LOCK_PATH, Token};
 use crate::liveness::{Verdict, judge_record};
 use crate::prelude::*;
@@ -340,11 +341,14 @@ pub(super) fn tail_carries(file: &impl File, size: u64, token: Token) -> FsResul
 
 /// Does this part of a lock file show the token?
 fn shows(part: &[u8], token: Token) -> bool {
+    /// A letter of the mark that few other members have, so that most words are passed over.
+    const RARE: (usize, u8) = (3, b'k');
     let mark = LockRecord::token_mark(token);
-    let mark = mark.as_bytes();
-    // Most places are told apart by their first bytes, and few come before it unless there are many ids.
-    let Some(begin) = mark.first_chunk::<8>() else { return false };
-    part.array_windows::<8>().enumerate().any(|(at, window)| window == begin && part[at..].starts_with(mark))
+    let stands_at = |at: usize| part[at] == RARE.1 && at >= RARE.0 && part[at - RARE.0..].starts_with(&mark);
+    let (words, rest) = part.as_chunks();
+    let (mut in_words, end) = (words.iter().enumerate(), part.len() - rest.len());
+    in_words.any(|(index, word)| has_byte(*word, RARE.1) && (8 * index..8 * index + 8).any(stands_at))
+        || (end..part.len()).any(stands_at)
 }
 
 /// A record that may or may not be there and whole.

@@ -43,7 +43,9 @@ mod unlock;
 use crate::durable::{Durability, create_whole};
 use crate::error::{Error, ErrorCode, Owner, Result};
 use crate::fs::{Dir, FsErrorKind};
-use crate::layout::{EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, RunId, Token, owners_path};
+use crate::layout::{
+    EntryId, FlagName, LOCK, LOCK_PATH, OWNERS, OWNERS_PATH, RunId, STAGING, Token, owners_path,
+};
 use crate::liveness::{Verdict, judge_flag};
 use crate::memory::Change;
 use crate::outcome::{ChangedRecord, EndedBy};
@@ -51,7 +53,7 @@ use crate::prelude::*;
 use crate::record::LockRecord;
 use crate::runs::{Deleted, Recovered, Runs};
 use crate::system::System;
-use crate::workspace::{Workspace, open_or_create};
+use crate::workspace::{Workspace, open_or_create_nested};
 use aside::take_down;
 use attempt::{Attempt, Taken};
 use held::still_ours;
@@ -197,8 +199,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
         }
         let here = self.here()?;
         let me = &here.identity;
-        let (staging, _) = self.staging_or_create()?;
-        let (owners, _) = open_or_create(&staging, OWNERS, OWNERS_PATH)?;
+        let (staging, owners) =
+            open_or_create_nested(&*self.root, (STAGING, STAGING), (OWNERS, OWNERS_PATH))?;
         // Now, and not when the consolidator has done its work and there is no place for its outcome.
         let runs = self.runs_or_create()?;
         let token = options.token.unwrap_or_else(|| {

@@ -25,7 +25,9 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 
 /// Is it one component that does not lead upwards? `.` is one.
 pub(crate) fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name != ".." && !name.bytes().any(|byte| matches!(byte, b'/' | 0))
+    // To its end whatever is met: names are short, and many bytes are looked at at a time.
+    let separates = name.bytes().fold(false, |met, byte| met | (byte == b'/') | (byte == 0));
+    !name.is_empty() && name != ".." && !separates
 }
 
 /// How a file is opened.
@@ -63,6 +65,14 @@ pub(crate) fn open(directory: impl AsFd, path: &str, how: How) -> Result<OwnedFd
         }
         other => other,
     }
+}
+
+/// Opens a directory, and a directory in that one, each by a single name.
+pub(crate) fn open_nested(directory: impl AsFd, name: &str, nested: &str) -> Result<(OwnedFd, OwnedFd)> {
+    let how = How { read: true, directory: true, ..How::default() };
+    let directory = open(directory, plain(name)?, how)?;
+    let nested = open(&directory, plain(nested)?, how)?;
+    Ok((directory, nested))
 }
 
 fn is_file(directory: BorrowedFd<'_>, name: &str) -> bool {
@@ -245,6 +255,8 @@ pub(crate) struct ListingBuffer(#[cfg(any(target_os = "linux", target_os = "andr
 pub(crate) struct Listing {
     directory: Arc<OwnedFd>,
     buffer: ListingBuffer,
+    /// Behind its end it goes on from its start.
+    goes_on: bool,
     /// Names that were read and not handed out.
     read: std::collections::VecDeque<Listed>,
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -265,6 +277,7 @@ impl Listing {
         };
         Ok(Listing {
             buffer,
+            goes_on: false,
             read: std::collections::VecDeque::new(),
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
             names: rustix::fs::Dir::read_from(&directory)?,
@@ -288,6 +301,10 @@ impl Listing {
         loop {
             let mut names = self.next_raw()?;
             if names.is_empty() {
+                if std::mem::take(&mut self.goes_on) {
+                    self.rewind()?;
+                    continue;
+                }
                 return Ok(names);
             }
             if names.iter().any(|(name, kind)| name.is_some() && *kind == FileType::Unknown) {
@@ -297,6 +314,22 @@ impl Listing {
                 return Ok(names);
             }
         }
+    }
+
+    /// Has it go on from its start, once, when it has come to its end.
+    pub(crate) fn go_on_from_start(&mut self) {
+        self.goes_on = true;
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn rewind(&mut self) -> Result<()> {
+        rustix::fs::seek(&self.directory, SeekFrom::Start(0)).map(drop)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn rewind(&mut self) -> Result<()> {
+        self.names.rewind();
+        Ok(())
     }
 
     /// Some file systems don't tell the type with the name.
@@ -472,6 +505,46 @@ mod tests {
             open(&place.inside, "pipe", How { write: true, ..How::default() }).map(|_| ()),
             Err(Errno::NXIO)
         );
+    }
+
+    #[test]
+    fn nested_directory_is_opened_by_two_single_names_and_no_link_is_followed() {
+        let place = Place::new();
+        let inside = &place.inside;
+        fs::create_dir(place.dir.path().join("inside/deep/deeper")).expect("made");
+        symlink("deeper", place.dir.path().join("inside/deep/link")).expect("linked");
+        let nested = |name, nested| {
+            open_nested(inside, name, nested)
+                .map(|(dir, nested)| (stat(&dir, "deeper").is_ok(), stat(&nested, "deeper").map(|_| ())))
+        };
+        assert_eq!(nested("deep", "deeper"), Ok((true, Err(Errno::NOENT))));
+        assert_eq!(nested("deep", "missing"), Err(Errno::NOENT));
+        assert_eq!(nested("missing", "deeper"), Err(Errno::NOENT));
+        assert_eq!(nested("file", "deeper"), Err(Errno::NOTDIR));
+        for (name, below) in [("up", "outside"), ("deep", "link")] {
+            assert!(matches!(nested(name, below), Err(Errno::LOOP | Errno::NOTDIR)), "{name}/{below}");
+        }
+        for (name, below) in [("..", "outside"), ("deep", ".."), ("deep/deeper", "."), ("deep", "./deeper")] {
+            assert_eq!(nested(name, below), Err(Errno::PERM), "{name}, {below}");
+        }
+    }
+
+    #[test]
+    fn listing_goes_on_from_its_start_once_and_sees_what_was_made_since() {
+        let place = Place::new();
+        let mut listing = Listing::new(&place.inside, ListingBuffer::default()).expect("it opens");
+        listing.go_on_from_start();
+        let first = listing.next_names().expect("listed");
+        fs::write(place.dir.path().join("inside/later"), "").expect("written");
+        let mut second = Vec::new();
+        while let Some(name) = listing.next().expect("listed") {
+            second.push(name);
+        }
+        let has =
+            |names: &[Listed], name: &str| names.iter().any(|(known, _)| known.as_deref() == Some(name));
+        assert_eq!((first.len(), second.len()), (5, 6));
+        assert!(has(&first, "file") && has(&second, "file") && has(&second, "later"));
+        assert_eq!(listing.next_names(), Ok(Vec::new()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `files`: several calls of `wasi:filesystem` in one. Invariant: each does what its steps would do, and no
 //! more; what it takes of memory is bounded whatever the guest asks for.
 
-use super::filesystem::{Descriptor, DescriptorType, ErrorCode, answer, descriptor, keep};
+use super::filesystem::{Answer, Descriptor, DescriptorType, ErrorCode, answer, descriptor, keep};
 use crate::sandbox::State;
 use crate::sys::files::{self, Listing, NotCreated};
 use wasmtime::StoreContextMut;
@@ -10,6 +10,9 @@ use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType, 
 /// The largest file that is read in one call. Entries and records have 1 MiB at the most; the rest is read
 /// in parts.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// So many names of a directory are told at once, whatever calls to the kernel they take.
+const FEW_NAMES: usize = 64;
 
 #[derive(ComponentType, Lower)]
 #[component(variant)]
@@ -50,7 +53,7 @@ impl From<NotCreated> for CreateError {
     }
 }
 
-#[derive(Default, ComponentType, Lower)]
+#[derive(ComponentType, Lower)]
 #[component(record)]
 struct Names {
     text: String,
@@ -62,7 +65,8 @@ fn names(listed: Vec<files::Listed>) -> Option<Names> {
     if listed.is_empty() {
         return None;
     }
-    let mut names = Names::default();
+    let len = listed.iter().map(|(name, _)| 1 + name.as_ref().map_or(0, String::len)).sum();
+    let mut names = Names { text: String::with_capacity(len), kinds: Vec::with_capacity(listed.len()) };
     for (name, kind) in listed {
         names.text.push_str(name.as_deref().unwrap_or_default());
         names.text.push('/');
@@ -85,6 +89,22 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     let mut linked = linker.instance("insomnia:consolidation/files@0.1.0")?;
     // The kernel is asked for a directory (O_DIRECTORY) and looks before it opens.
     linked.func_wrap("refuses-non-directories", |_: StoreContextMut<'_, State>, (): ()| Ok((true,)))?;
+
+    linked.func_wrap(
+        "open-nested",
+        |mut store: StoreContextMut<'_, State>,
+         (directory, name, nested): (Resource<Descriptor>, WasmStr, WasmStr)|
+         -> Answer<(Resource<Descriptor>, Resource<Descriptor>)> {
+            let within = descriptor(&store, &directory)?;
+            match files::open_nested(within, &name.to_str(&store)?, &nested.to_str(&store)?) {
+                Ok((directory, nested)) => {
+                    let directory = keep(&mut store, Descriptor::opened(directory))?;
+                    Ok((Ok((directory, keep(&mut store, Descriptor::opened(nested))?)),))
+                }
+                Err(errno) => answer(Err(errno)),
+            }
+        },
+    )?;
 
     linked.func_wrap(
         "read-file",
@@ -122,13 +142,20 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 
     linked.func_wrap(
         "list-directory",
-        |mut store: StoreContextMut<'_, State>, (directory,): (Resource<Descriptor>,)| {
+        |mut store: StoreContextMut<'_, State>, (directory, twice): (Resource<Descriptor>, bool)| {
             let buffer = std::mem::take(&mut store.data_mut().wasi.listing_buffer);
             let begin = |directory: &Descriptor| {
                 let mut listing = directory.list(buffer)?;
-                let first = listing.next_names()?;
+                if twice {
+                    listing.go_on_from_start();
+                }
+                let mut first = listing.next_names()?;
                 // Whether there are more is known only from another call.
-                let more = if first.is_empty() { Vec::new() } else { listing.next_names()? };
+                let mut more = if first.is_empty() { Vec::new() } else { listing.next_names()? };
+                while !more.is_empty() && first.len() + more.len() <= FEW_NAMES {
+                    first.append(&mut more);
+                    more = listing.next_names()?;
+                }
                 Ok((listing, first, more))
             };
             match begin(store.data().wasi.table.get(&directory)?) {

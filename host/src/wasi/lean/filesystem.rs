@@ -35,6 +35,10 @@ impl AsFd for Descriptor {
 }
 
 impl Descriptor {
+    pub(super) fn opened(fd: OwnedFd) -> Descriptor {
+        Descriptor::Opened(Arc::new(fd))
+    }
+
     pub(super) fn list(&self, buffer: ListingBuffer) -> files::Result<Listing> {
         match self {
             Descriptor::Root(Root(fd)) | Descriptor::Opened(fd) => Listing::new(fd, buffer),
@@ -294,7 +298,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             let opened = files::open(descriptor(&store, &directory)?, &path.to_str(&store)?, how);
             match opened {
                 // A table that is full stops the guest; the descriptor is closed with the error.
-                Ok(fd) => Ok((Ok(keep(&mut store, Descriptor::Opened(Arc::new(fd)))?),)),
+                Ok(fd) => Ok((Ok(keep(&mut store, Descriptor::opened(fd))?),)),
                 Err(errno) => answer(Err(errno)),
             }
         },
