@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::lock::Held;
 use crate::place::Place;
 use crate::sandbox::State;
-use crate::types::{Batch, EntryId, Limits, UnusableFile};
+use crate::types::{Batch, Entry, EntryId, Limits, UnusableFile};
 use crate::workspace::{Answer, Shared, strings};
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +23,16 @@ pub struct Snapshot<'lock> {
 /// A snapshot that was taken under a lock, in the lock's instance.
 pub type LockSnapshot<'lock> = Snapshot<'lock>;
 
+/// How many entries, and how many bytes of them, are handed over in one call.
+const PART_ENTRIES: u32 = 64;
+const PART_BYTES: u64 = 64 << 10;
+
 const TAKE: &str = "take a snapshot";
 const LOOK: &str = "look at a snapshot";
+
+fn bytes_of(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.json.len() as u64).sum()
+}
 
 impl<'lock> Snapshot<'lock> {
     pub(crate) fn of_workspace(workspace: &Arc<Shared>, limits: Limits) -> Result<Snapshot<'static>, Error> {
@@ -95,6 +103,29 @@ impl<'lock> Snapshot<'lock> {
     ///
     /// An I/O error while reading.
     pub fn next_batch(&self, max_entries: u32, max_bytes: u64) -> Result<Batch, Error> {
+        let max_entries = max_entries.max(1) as usize;
+        let mut batch = self.next_part(max_entries, max_bytes)?;
+        let (mut met, mut bytes) = (batch.entries.len(), bytes_of(&batch.entries));
+        // A part without an entry has met a directory full of broken files; how long to go on is up to the caller.
+        while !batch.done && met > 0 && batch.entries.len() < max_entries && bytes < max_bytes {
+            let Ok(part) = self.next_part(max_entries - batch.entries.len(), max_bytes - bytes) else {
+                // What was read counts as read: it is handed out, and whoever reads on meets the error again.
+                break;
+            };
+            met = part.entries.len();
+            bytes += bytes_of(&part.entries);
+            batch.entries.extend(part.entries);
+            batch.unusable.extend(part.unusable);
+            batch.done = part.done;
+        }
+        Ok(batch)
+    }
+
+    /// As [`Snapshot::next_batch`], of so much that the component's memory stays in the processor's caches: it
+    /// uses what it frees again, and a batch of a megabyte would be written to and read from main memory.
+    fn next_part(&self, max_entries: usize, max_bytes: u64) -> Result<Batch, Error> {
+        let max_entries = u32::try_from(max_entries).unwrap_or(u32::MAX).min(PART_ENTRIES);
+        let max_bytes = max_bytes.min(PART_BYTES);
         let resource = self.resource;
         self.call("read entries of a snapshot", |store, component| {
             component.insomnia_consolidation_staging().snapshot().call_next(
