@@ -30,8 +30,8 @@ cd "$(dirname "$0")/.."
 
 # What counts: the crates, their sources, and the WIT.
 packages=consolidation-guest
-manifests=guest/Cargo.toml
-sources='guest/src guest/strip.rs wit/*.wit wit/deps/*.wit'
+manifests='guest/Cargo.toml guest/json/Cargo.toml'
+sources='guest/src guest/json/src guest/strip.rs wit/*.wit wit/deps/*.wit'
 if [ "${1-}" = --plugins ]; then
   shift
   packages='consolidation-digest consolidation-template'

@@ -1,7 +1,7 @@
 //! What is left over or out of order in a workspace. Invariant: it is named here and mended only by the
 //! means of the protocol: who mends holds the lock.
 
-use crate::error::{Error, ErrorCode, Result};
+use crate::error::{Error, ErrorCode, Failure, Result};
 use crate::fs::{Dir, Kind, Listed};
 use crate::layout::{
     ASIDE, ASIDE_PATH, ATTEMPTS_PATH, BEFORE, EntryId, FlagName, LOCK_PATH, NewContent, OWNERS, OWNERS_PATH,
@@ -96,6 +96,18 @@ impl Findings {
         self.push(kind, path.into(), detail.into());
     }
 
+    /// What was looked at, if it could be: where something else stands in its place, that is what is found.
+    fn in_place<T>(&mut self, looked_at: Result<T>) -> Result<Option<T>> {
+        match looked_at {
+            Err(error) if error.code == ErrorCode::WrongFileType => {
+                let Failure { path, message, .. } = error.into_failure();
+                self.push(FindingKind::Foreign, path.unwrap_or_default(), message);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
     #[inline(never)]
     fn push(&mut self, kind: FindingKind, path: String, detail: String) {
         let mendable = kind.is_left_over();
@@ -110,7 +122,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// I/O errors of looking at it.
     pub fn examine(&self) -> Result<Vec<Finding>> {
         let mut findings = Findings::default();
-        let status = self.lock_status()?;
+        let status = findings.in_place(self.lock_status())?.unwrap_or(Status::Free);
         match &status {
             Status::Free | Status::Held(_) | Status::Unknown(_) => {}
             Status::Stale(holder) => {
@@ -125,7 +137,7 @@ impl<D: Dir, S: System> Workspace<D, S> {
         }
         // What a holder that lives has not ended is its work.
         let held = matches!(status, Status::Held(_) | Status::Unknown(_));
-        if let Some(staging) = self.staging()? {
+        if let Some(staging) = findings.in_place(self.staging())?.flatten() {
             match staging.stat(ASIDE).map(|stat| stat.kind) {
                 Ok(Kind::File) => {
                     let detail = "a process that put the lock aside stopped then; it is removed, or put back if its owner lives";
@@ -136,16 +148,24 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 }
                 _ => {}
             }
-            self.examine_staging(&staging, &mut findings)?;
+            let entries = self.examine_staging(&staging, &mut findings);
+            findings.in_place(entries)?;
             self.examine_notes(&staging, held, &mut findings)?;
-            if let Some(owners) = open_existing(&staging, OWNERS, OWNERS_PATH)? {
+            let owners = open_existing(&staging, OWNERS, OWNERS_PATH);
+            if let Some(owners) = findings.in_place(owners)?.flatten() {
                 self.examine_owners(&owners, &mut findings)?;
             }
         }
-        self.examine_runs(held, &mut findings)?;
-        self.examine_memory(&mut findings)?;
+        let runs = self.examine_runs(held, &mut findings);
+        findings.in_place(runs)?;
+        let memory = self.examine_memory(&mut findings);
+        findings.in_place(memory)?;
         let Findings(mut findings) = findings;
         order::sort(&mut findings);
+        // What stands in the way is met by everybody who comes there.
+        findings.dedup_by(|one, other| {
+            one.kind == FindingKind::Foreign && one.kind == other.kind && one.path == other.path
+        });
         Ok(findings)
     }
 

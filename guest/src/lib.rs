@@ -43,7 +43,7 @@ pub mod error;
 pub mod fs;
 pub mod gate;
 mod journal;
-pub mod json;
+pub use consolidation_json as json;
 pub mod layout;
 pub mod liveness;
 pub mod lock;

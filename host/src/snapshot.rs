@@ -108,9 +108,12 @@ impl<'lock> Snapshot<'lock> {
         let (mut met, mut bytes) = (batch.entries.len(), bytes_of(&batch.entries));
         // A part without an entry has met a directory full of broken files; how long to go on is up to the caller.
         while !batch.done && met > 0 && batch.entries.len() < max_entries && bytes < max_bytes {
-            let Ok(part) = self.next_part(max_entries - batch.entries.len(), max_bytes - bytes) else {
+            let part = match self.next_part(max_entries - batch.entries.len(), max_bytes - bytes) {
+                Ok(part) => part,
                 // What was read counts as read: it is handed out, and whoever reads on meets the error again.
-                break;
+                Err(Error::Guest(_)) => break,
+                // The handle is dead, and nothing can be done with what was read.
+                Err(error) => return Err(error),
             };
             met = part.entries.len();
             bytes += bytes_of(&part.entries);

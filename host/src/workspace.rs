@@ -420,8 +420,7 @@ impl Workspace {
     }
 
     /// The runs of which something is known, the one that ended last first; at most so many, those that
-    /// began last. Outcomes are kept for 30
-    /// days, and at most 10,000 of them.
+    /// began last. Outcomes are kept for 30 days, and at most 10,000 of them.
     ///
     /// # Errors
     ///

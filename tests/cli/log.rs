@@ -212,12 +212,15 @@ fn directory_of_runs_that_is_none_is_refused() {
         } else {
             fs::write(&runs, "mine").expect("written");
         }
-        for arguments in
-            [&["log"][..], &["log", &new_entry_id().to_string()], &["doctor"], &["list"], &["status"]]
-        {
+        for arguments in [&["log"][..], &["log", &new_entry_id().to_string()], &["list"], &["status"]] {
             let error = workspace.consolidate(arguments).args(["--json"]).run().exits(74).json_error();
             assert_eq!(error["code"], "wrong_file_type", "{arguments:?}: {error}");
         }
+        let found = workspace.consolidate(["doctor", "--json"]).run().exits(1).json();
+        assert_eq!(
+            (&found["findings"][0]["kind"], &found["findings"][0]["path"]),
+            (&"foreign".into(), &"runs".into())
+        );
         let ran = workspace.run_shell(&[], "touch started").run().exits(74);
         assert!(ran.err.contains("move it away"), "{}", ran.err);
         assert!(!workspace.has("started"));

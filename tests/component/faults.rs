@@ -244,27 +244,42 @@ fn memory_that_is_used_up_under_a_lock_clears_the_lock_and_keeps_the_entries() {
     let workspace = open_with(&runtime, &place);
     let lock = workspace.acquire(POD).expect("the lock is free");
     let snapshot = lock.snapshot(Limits::default()).expect("taken");
-    let error = refused(snapshot.next_batch(u32::MAX, u64::MAX), ErrorCode::Internal);
+    let many = vec![ids[0].clone(); 100_000];
+    let error = refused(lock.record_consumed(&many), ErrorCode::Internal);
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error:?}");
     assert!(lock.is_lost());
     place.assert_nothing_left();
     drop(snapshot);
     drop(lock);
-    // In smaller batches it works.
+    // A batch of more than the component may have works: it is handed over in parts.
     let lock = workspace.acquire(POD).expect("it is free");
     let snapshot = lock.snapshot(Limits::default()).expect("taken");
-    let mut read = 0;
-    loop {
-        let batch = snapshot.next_batch(20, u64::MAX).expect("read");
-        read += batch.entries.len();
-        if batch.done {
-            break;
-        }
-    }
-    assert_eq!(read, ids.len());
+    let batch = snapshot.next_batch(u32::MAX, u64::MAX).expect("read");
+    assert!(batch.done);
+    assert_eq!(batch.entries.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>(), ids);
+    assert!(batch.entries.iter().map(|entry| entry.json.len()).sum::<usize>() > TIGHT);
     lock.record_snapshot(&snapshot).expect("recorded");
     drop(snapshot);
     assert_eq!(lock.release_with_cleanup().expect("it is released").removed, 400);
+}
+
+#[test]
+fn batch_that_the_component_fails_on_half_way_is_an_error_and_no_part_of_a_batch() {
+    let place = TestWorkspace::new();
+    let small = vec![payload(1); 100];
+    let ids =
+        open(&place).stage_many(&small.iter().map(String::as_str).collect::<Vec<_>>(), None).expect("staged");
+    open(&place).stage(&payload(1).replace("ask", &"x".repeat(1_000_000))).expect("staged");
+    let runtime = Runtime::builder().memory_limit(TIGHT).build().expect("a runtime");
+    let workspace = open_with(&runtime, &place);
+    let lock = workspace.acquire(POD).expect("the lock is free");
+    let snapshot = lock.snapshot(Limits::default()).expect("taken");
+    // Nobody is to work on a part of it: nothing could be committed under this lock any more.
+    let error = refused(snapshot.next_batch(u32::MAX, u64::MAX), ErrorCode::Internal);
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error:?}");
+    assert!(lock.is_lost());
+    assert_eq!(place.ids().len(), 101);
+    place.assert_nothing_left();
 }
 
 #[test]

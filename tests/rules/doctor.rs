@@ -395,6 +395,39 @@ fn file_or_link_in_place_of_the_directories_of_notes_is_foreign() {
     }
 }
 
+#[test]
+fn something_else_in_place_of_a_directory_is_foreign_and_the_others_are_looked_at_all_the_same() {
+    for name in ["_staging", "_staging/.owners", "runs", "runs/.unfinished", "memory"] {
+        for is_link in [false, true] {
+            let workspace = TestWorkspace::new();
+            for other in ["_staging", "memory/fact", "outside"] {
+                if !name.starts_with(other) && !other.starts_with(name) {
+                    fs::create_dir_all(workspace.root().join(other)).expect("a directory");
+                }
+            }
+            let outside = workspace.root().join("outside");
+            let in_its_place = workspace.root().join(name);
+            fs::create_dir_all(in_its_place.parent().expect("within the workspace")).expect("a directory");
+            if is_link {
+                symlink(&outside, &in_its_place).expect("a link");
+            } else {
+                fs::write(&in_its_place, "mine").expect("written");
+            }
+            let odd = if name == "memory" { "_staging/.owners/odd" } else { "memory/odd.md" };
+            fs::create_dir_all(workspace.root().join(odd).parent().expect("within")).expect("a directory");
+            fs::write(workspace.root().join(odd), "mine").expect("written");
+
+            let found = workspace.open(&World::new().start(OWN)).examine().expect("examined");
+            let (mut found, mut expected) =
+                (told(&found), [name, odd].map(|path| (FindingKind::Foreign, path)));
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected, "{name}, a link: {is_link}");
+            assert_eq!(names(&outside), [""; 0], "a link was followed");
+        }
+    }
+}
+
 /// One finding, which stays, and says what helps.
 #[track_caller]
 fn is_found_and_left(workspace: &TestWorkspace, kind: FindingKind, path: &str) -> Finding {

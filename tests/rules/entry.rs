@@ -167,7 +167,8 @@ fn session_id_is_read_as_segment_id() {
     );
     assert!(line_of(payload).contains(r#""source":{"segment_id":"s-1","range":[2,5]}"#));
     assert!(!file_of(payload).contains("session_id"));
-    refusal_of(r#"{"source":{"session_id":"a","segment_id":"b","range":[0,1]}}"#);
+    let both = refusal_of(r#"{"source":{"session_id":"a","segment_id":"b","range":[0,1]}}"#);
+    assert!(both.contains("`session_id`") && both.contains("twice"), "{both}");
 }
 
 #[test]

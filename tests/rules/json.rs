@@ -165,6 +165,15 @@ fn member_that_is_known_stands_once_and_others_are_passed_over() {
     assert_eq!(read(r#"{"a":0}"#), Ok([0, 0]));
     assert_eq!(read(r#"{"a":0,"\u0061":1}"#), Err("the member `a` stands twice at column 17".into()));
     assert_eq!(read(r#"{"b":0}"#), Err("missing member `a` at column 7".into()));
+    let negative = read(r#"{"a":-1}"#);
+    assert_eq!(negative, Err("expected a whole number, not a negative one at column 6".into()));
+    for digits in [19, 20] {
+        let most = u64::MAX.to_string();
+        assert_eq!(
+            read(&format!("{{\"a\":{}}}", &most[..digits])),
+            Ok([most[..digits].parse().expect("fits"), 0])
+        );
+    }
     for number in ["18446744073709551616", "-1", "1.0", "1e2", "\"1\"", "null", "01"] {
         read(&format!("{{\"a\":{number}}}")).expect_err(number);
     }

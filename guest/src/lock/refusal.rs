@@ -57,15 +57,16 @@ pub(super) fn lost(owner: Option<Owner>) -> Error {
         Some(Owner { pid, pod_name, .. }) => format!("it is now that of pid {pid} (pod {pod_name:?})"),
         None => "it is gone or can't be read".into(),
     };
-    let message = format!(
-        "consolidation lock {LOCK_PATH} is no longer ours: {by}; a run that was not committed before is not any more, and deletes no entry; `log` shows what others did with them, the next run takes what is still staged"
-    );
-    Error::new(ErrorCode::LockLost, message).at(LOCK_PATH).owned_by(owner)
+    no_longer_ours(&by, LOCK_PATH.into(), owner)
 }
 
 pub(super) fn flag_lost(flag: &FlagName, owner: Option<Owner>) -> Error {
+    no_longer_ours("somebody removed its owner flag", owners_path(flag.as_str()), owner)
+}
+
+fn no_longer_ours(why: &str, path: String, owner: Option<Owner>) -> Error {
     let message = format!(
-        "consolidation lock {LOCK_PATH} is no longer ours: somebody removed its owner flag; a run that was not committed before is not any more, and deletes no entry; `log` shows what others did with them, the next run takes what is still staged"
+        "consolidation lock {LOCK_PATH} is no longer ours: {why}; a run that was not committed before is not any more, and deletes no entry; `log` shows what others did with them, the next run takes what is still staged"
     );
-    Error::new(ErrorCode::LockLost, message).at(owners_path(flag.as_str())).owned_by(owner)
+    Error::new(ErrorCode::LockLost, message).at(path).owned_by(owner)
 }

@@ -9,13 +9,19 @@
 //! none tells positions, checks strings and hands them on as they stand; the nearest, hifijson, checks them
 //! only when it decodes them, byte by byte.
 
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
 /// How a member begins behind another one in the object of a file: on a line of its own, at this level.
+#[macro_export]
 macro_rules! member {
     (1, $name:literal) => {
-        &const { $crate::json::Piece::new(concat!(",\n  \"", $name, "\": ")) }
+        &const { $crate::Piece::new(concat!(",\n  \"", $name, "\": ")) }
     };
     (2, $name:literal) => {
-        &const { $crate::json::Piece::new(concat!(",\n    \"", $name, "\": ")) }
+        &const { $crate::Piece::new(concat!(",\n    \"", $name, "\": ")) }
     };
 }
 
@@ -24,13 +30,11 @@ mod read;
 mod write;
 
 pub use buffer::{Pattern, Piece};
-pub(crate) use member;
-pub use read::Reader;
-pub(crate) use read::not_utf8;
+pub use read::{Reader, not_utf8};
 pub use write::Writer;
 
-use crate::prelude::*;
 use alloc::borrow::Cow;
+use alloc::string::String;
 
 /// How many objects and lists may stand in each other. Laid out, a small text of brackets alone would take
 /// gigabytes, and many readers recurse: serde_json takes 127 levels unless told otherwise.
@@ -121,7 +125,7 @@ const fn each(byte: u8) -> u64 {
 }
 
 /// Is this one of the eight bytes?
-pub(crate) fn has_byte(bytes: [u8; 8], byte: u8) -> bool {
+pub fn has_byte(bytes: [u8; 8], byte: u8) -> bool {
     let word = u64::from_ne_bytes(bytes) ^ each(byte);
     word.wrapping_sub(each(1)) & !word & each(0x80) != 0
 }

@@ -2,7 +2,7 @@
 
 use super::buffer::{Buffer, Piece};
 use super::{LINE, Layout, MAX_DEPTH, is_plain, plain_to};
-use crate::prelude::*;
+use alloc::vec::Vec;
 
 /// Writes one value, member by member and item by item.
 #[derive(Debug)]

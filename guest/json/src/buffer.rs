@@ -4,7 +4,8 @@
 //! The pieces of a text are some ten bytes long. `Vec` hands each to an instruction that copies memory, for
 //! which a component leaves the sandbox: that takes longer than the copy.
 
-use crate::prelude::*;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 #[derive(Clone, Debug, Default)]

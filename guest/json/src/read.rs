@@ -2,15 +2,17 @@
 
 use super::buffer::{Buffer, Pattern, Piece};
 use super::{LINE, Layout, MAX_DEPTH, Read, Stop, Text, code_unit, each, is_ascii, plain_to, word};
-use crate::prelude::*;
 use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::str::Utf8Error;
 
 /// Reads one value, member by member and item by item, as the caller asks for them.
 ///
 /// ```
-/// # use consolidation_guest::json::Reader;
+/// # use consolidation_json::Reader;
 /// let mut pid = 0;
 /// let read = Reader::new(br#"{"pid": 7, "later": [{}]}"#).read(|json| {
 ///     json.begin(b'{')?;
@@ -493,7 +495,11 @@ impl<'a> Reader<'a> {
     /// A whole number, up to the greatest that is asked for.
     fn whole(&mut self, max: u64) -> Read<u64> {
         if !self.peek().is_ascii_digit() {
-            return Err(self.expected("a whole number"));
+            // To say of a number that it is none would not help.
+            return Err(match self.peek() {
+                b'-' => self.wrong("expected a whole number, not a negative one"),
+                _ => self.expected("a whole number"),
+            });
         }
         let start = self.at;
         let digits = self.number()?;
@@ -638,12 +644,19 @@ impl<'a> Reader<'a> {
 
 /// The text is none.
 #[cold]
-pub(crate) fn not_utf8(error: Utf8Error) -> String {
+pub fn not_utf8(error: Utf8Error) -> String {
     format!("not UTF-8 after byte {}", error.valid_up_to())
 }
 
 /// What digits say; none if there are others, or too many.
 fn whole(digits: &[u8]) -> Option<u64> {
+    if digits.len() < 20 {
+        // There are not too many, and the checks for that take a multiplication of 128 bits each.
+        return digits.iter().try_fold(0_u64, |number, digit| {
+            let value = digit.wrapping_sub(b'0');
+            (value <= 9).then(|| number.wrapping_mul(10).wrapping_add(value.into()))
+        });
+    }
     digits.iter().try_fold(0_u64, |number, digit| {
         let value = digit.wrapping_sub(b'0');
         if value > 9 { None } else { number.checked_mul(10)?.checked_add(value.into()) }
