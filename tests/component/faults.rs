@@ -267,8 +267,7 @@ fn memory_that_is_used_up_under_a_lock_clears_the_lock_and_keeps_the_entries() {
 fn batch_that_the_component_fails_on_half_way_is_an_error_and_no_part_of_a_batch() {
     let place = TestWorkspace::new();
     let small = vec![payload(1); 100];
-    let ids =
-        open(&place).stage_many(&small.iter().map(String::as_str).collect::<Vec<_>>(), None).expect("staged");
+    open(&place).stage_many(&small.iter().map(String::as_str).collect::<Vec<_>>(), None).expect("staged");
     open(&place).stage(&payload(1).replace("ask", &"x".repeat(1_000_000))).expect("staged");
     let runtime = Runtime::builder().memory_limit(TIGHT).build().expect("a runtime");
     let workspace = open_with(&runtime, &place);
