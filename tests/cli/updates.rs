@@ -424,4 +424,9 @@ fn command_of_the_readme_writes_records_and_bears_entries_twice() {
     std::fs::write(&path, &by_hand).expect("written");
     assert_eq!(run(), serde_json::json!({ "created": 0, "changed": 0 }));
     assert_eq!(std::fs::read_to_string(&path).expect("a record"), by_hand);
+    // A record without front matter is one, and is all text.
+    std::fs::write(&path, "by hand\n\n---\nand no front matter\n").expect("written");
+    assert_eq!(run(), serde_json::json!({ "created": 0, "changed": 1 }));
+    let text = std::fs::read_to_string(&path).expect("a record");
+    assert!(text.contains("\nby hand\n\n---\nand no front matter\n- "), "{text}");
 }
