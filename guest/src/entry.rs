@@ -372,11 +372,10 @@ fn source(json: &mut Reader<'_>) -> Read<Source> {
                 range = Some(positions);
             }
             Some(index) => {
-                if met & (1 << 1) != 0 {
+                if segment_id.is_some() {
                     let what = "the member `segment_id`, or `session_id` as another name of it, stands twice";
                     return Err(json.wrong(what));
                 }
-                json.once(&mut met, 1, "segment_id")?;
                 if index == 2 || name.is_escaped() {
                     json.rename(name, "segment_id");
                 }

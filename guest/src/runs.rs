@@ -12,11 +12,11 @@
 //!  5  all is done: rename <run>.committed to runs/<run>.json
 //!     else it stays, and its entries are consumed all the same
 //! recovery, by everybody who has just taken L:
-//!     list twice; each .open       rename to .sealed, and list again
-//!     each .sealed     write runs/<run>.json: aborted; unlink it
-//!                 each .committed  steps 4 and 5
-//!                 each new content of a run without either: unlink it
-//!                 each record that is put aside and not to be removed: put it back
+//!     list twice; each .open  rename to .sealed; if there was one, list again
+//!     each .sealed            write runs/<run>.json: aborted; unlink it
+//!     each .committed         steps 4 and 5
+//!     each new content of a run without either: unlink it
+//!     each record that is put aside and not to be removed: put it back
 //! ```
 //!
 //! Why a late owner can do no harm, one that was stopped for longer than its lease and goes on when a
@@ -564,7 +564,7 @@ impl<D: Dir> Runs<D> {
     /// What is not kept for longer.
     pub(crate) fn old(&self, now: Time) -> Result<Old> {
         let (mut ended, mut old) = (Vec::new(), Vec::new());
-        list_files(&self.dir, RUNS, &mut |name| {
+        list_files(&self.dir, RUNS, Listings::One, &mut |name| {
             ended.extend(RunId::from_file_name(name));
             old.extend(EntryId::from_temporary_name(name));
         })?;
@@ -645,22 +645,13 @@ struct Unfinished {
 
 fn list_all_unfinished<D: Dir>(unfinished: &D, listings: Listings) -> Result<Unfinished> {
     let mut found = Unfinished::default();
-    let each = &mut |listed: Listed<'_>| {
-        if let Listed::Named(name, Kind::File) = listed {
-            match Progress::parse(name) {
-                Some(run) => found.runs.push(run),
-                None => {
-                    found.contents.extend(NewContent::parse(name));
-                    found.aside.extend(NewContent::parse_aside(name));
-                }
-            }
+    list_files(unfinished, UNFINISHED_PATH, listings, &mut |name| match Progress::parse(name) {
+        Some(run) => found.runs.push(run),
+        None => {
+            found.contents.extend(NewContent::parse(name));
+            found.aside.extend(NewContent::parse_aside(name));
         }
-    };
-    let listed = match listings {
-        Listings::One => unfinished.list(each),
-        Listings::Two => unfinished.list_twice(each),
-    };
-    listed.map_err(|error| Error::io("list", UNFINISHED_PATH, &error))?;
+    })?;
     order::sort(&mut found.runs);
     found.runs.dedup();
     order::sort(&mut found.contents);
@@ -684,7 +675,7 @@ pub(crate) fn unreadable_outcomes<D: Dir>(dir: &D) -> Result<Vec<(RunId, String)
 
 fn list_ended<D: Dir>(dir: &D) -> Result<Vec<RunId>> {
     let mut found = Vec::new();
-    list_files(dir, RUNS, &mut |name| found.extend(RunId::from_file_name(name)))?;
+    list_files(dir, RUNS, Listings::One, &mut |name| found.extend(RunId::from_file_name(name)))?;
     Ok(found)
 }
 
@@ -697,12 +688,16 @@ pub(crate) enum Committed {
     Sealed,
 }
 
-fn list_files<D: Dir>(dir: &D, path: &str, each: &mut dyn FnMut(&str)) -> Result<()> {
-    let listed = dir.list(&mut |listed| {
+fn list_files<D: Dir>(dir: &D, path: &str, listings: Listings, each: &mut dyn FnMut(&str)) -> Result<()> {
+    let each = &mut |listed: Listed<'_>| {
         if let Listed::Named(name, Kind::File) = listed {
             each(name);
         }
-    });
+    };
+    let listed = match listings {
+        Listings::One => dir.list(each),
+        Listings::Two => dir.list_twice(each),
+    };
     listed.map_err(|error| Error::io("list", path, &error))
 }
 
