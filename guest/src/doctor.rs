@@ -2,11 +2,13 @@
 //! means of the protocol: who mends holds the lock.
 
 use crate::error::{Error, ErrorCode, Failure, Result};
-use crate::fs::{Dir, Kind, Listed};
+use crate::fs::{Dir, FsError, FsErrorKind, Kind, Listed};
+use crate::journal::before_run;
 use crate::layout::{
-    ASIDE, ASIDE_PATH, ATTEMPTS_PATH, BEFORE, EntryId, FlagName, LOCK_PATH, NewContent, OWNERS, OWNERS_PATH,
-    PUBLISH_SUFFIX, Progress, QUARANTINE_PATH, RUNS, RunId, STAGING, UNFINISHED, UNFINISHED_PATH,
-    attempts_path, before_path, owners_path, quarantine_path, runs_path, staging_path, unfinished_path,
+    ASIDE, ASIDE_PATH, ATTEMPTS_PATH, BEFORE, BEFORE_PATH, EntryId, FlagName, LOCK_PATH, NewContent, OWNERS,
+    OWNERS_PATH, PUBLISH_SUFFIX, Progress, QUARANTINE_PATH, RUNS, RunId, STAGING, UNFINISHED,
+    UNFINISHED_PATH, attempts_path, before_path, owners_path, quarantine_path, runs_path, staging_path,
+    unfinished_path,
 };
 use crate::lock::{AcquireOptions, Status, not_a_file};
 use crate::memory::Found;
@@ -161,12 +163,31 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let memory = self.examine_memory(&mut findings);
         findings.in_place(memory)?;
         let Findings(mut findings) = findings;
+        self.drop_what_has_ended(&mut findings)?;
         order::sort(&mut findings);
         // What stands in the way is met by everybody who comes there.
         findings.dedup_by(|one, other| {
             one.kind == FindingKind::Foreign && one.kind == other.kind && one.path == other.path
         });
         Ok(findings)
+    }
+
+    /// A run that began after the look at the lock, or a process that ended after the listing that shows its flag,
+    /// looks like one that left something. Both clear up before they are gone, and none of these names is used
+    /// twice: what is still there after a second look at the lock was left.
+    fn drop_what_has_ended(&self, findings: &mut Vec<Finding>) -> Result<()> {
+        let is_work = |kind| matches!(kind, FindingKind::OrphanNote | FindingKind::UnfinishedRun);
+        let is_brief = |kind| is_work(kind) || matches!(kind, FindingKind::DeadFlag | FindingKind::LockAside);
+        if !findings.iter().any(|finding| is_brief(finding.kind)) {
+            return Ok(());
+        }
+        // First: what its holder left is gone by the time at which the lock is free.
+        let held = matches!(self.lock_status()?, Status::Held(_) | Status::Unknown(_));
+        findings.retain(|finding| {
+            let kind = finding.kind;
+            !is_brief(kind) || !(held && is_work(kind)) && stands(&*self.root, &finding.path)
+        });
+        Ok(())
     }
 
     /// Takes the lock, removes what is left over, and says of everything that was found whether it is
@@ -324,6 +345,19 @@ impl<D: Dir, S: System> Workspace<D, S> {
             let detail = format!("{reason}; move it away or delete it, no run needs it");
             findings.add(FindingKind::UnreadableOutcome, runs_path(&run.file_name()), detail);
         }
+        if let Some(before) = open_existing(&dir, BEFORE, BEFORE_PATH)? {
+            let listed = before.list(&mut |listed| {
+                let (name, is_known) = match listed {
+                    Listed::Named(name, kind) => (name, kind == Kind::File && before_run(name).is_some()),
+                    Listed::NotUtf8 => ("?", false),
+                };
+                if !is_known {
+                    let detail = "it is nothing that a record was before a run; move it away";
+                    findings.add(FindingKind::Foreign, before_path(name), detail);
+                }
+            });
+            listed.map_err(|error| Error::io("list", BEFORE_PATH, &error))?;
+        }
         let Some(runs) = self.runs()? else { return Ok(()) };
         let Old { outcomes, before } = runs.old(self.system.now())?;
         for name in outcomes {
@@ -367,6 +401,18 @@ impl<D: Dir, S: System> Workspace<D, S> {
             }
         });
         listed.map_err(|error| Error::io("list", UNFINISHED_PATH, &error))
+    }
+}
+
+/// Does something stand at a path below a directory, as far as can be told?
+fn stands<D: Dir>(dir: &D, path: &str) -> bool {
+    let is_gone = |error: &FsError| error.kind == FsErrorKind::NotFound;
+    match path.split_once('/') {
+        Some((name, rest)) => match dir.open_dir(name) {
+            Ok(dir) => stands(&dir, rest),
+            Err(error) => !is_gone(&error),
+        },
+        None => !dir.stat(path).is_err_and(|error| is_gone(&error)),
     }
 }
 

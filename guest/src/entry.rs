@@ -13,96 +13,23 @@
 //! The four lists are optional and empty by default, `target` is optional, and `session_id` is read
 //! as `segment_id`. A byte-order mark at the start is skipped (RFC 8259, section 8.1, permits it).
 
-use crate::json::{Layout, Pattern, Piece, Read, Reader, Text, Writer, not_utf8};
+mod style;
+
+use crate::json::{Layout, Piece, Read, Reader, Text, Writer, not_utf8};
 use crate::layout::EntryId;
 use crate::order;
 use crate::prelude::*;
 use core::ops::Range;
+use style::{DENSE, EMPTY, Form, LISTS, PRETTY, SPACED, Style};
 
 /// The largest file that is taken for an entry, and the largest that is written, in bytes.
 pub const MAX_ENTRY_BYTES: u64 = 1024 * 1024;
 
-/// A name, and how a member that has it begins behind another one, in a file and in a line.
-struct Name {
-    text: &'static str,
-    in_file: Pattern,
-    /// Of the first member, without the comma.
-    first_in_file: Pattern,
-    in_line: Piece,
-    first_in_line: Piece,
-}
-
-macro_rules! piece {
-    ($text:literal) => {
-        &const { Piece::new($text) }
-    };
-}
-
-macro_rules! pattern {
-    ($text:literal) => {
-        &const { Pattern::new($text) }
-    };
-}
-
-macro_rules! name {
-    ($indent:literal, $name:literal) => {
-        Name {
-            text: $name,
-            in_file: Pattern::new(concat!(",\n", $indent, "\"", $name, "\": ")),
-            first_in_file: Pattern::new(concat!("\n", $indent, "\"", $name, "\": ")),
-            in_line: Piece::new(concat!(",\"", $name, "\":")),
-            first_in_line: Piece::new(concat!("\"", $name, "\":")),
-        }
-    };
-}
-
 /// The source, which comes first.
 const SOURCE: &str = "source";
 
-/// The lists, in the order in which they are written, and what an item of each must have.
-const LISTS: [(Name, &[(Name, Form)]); 4] = [
-    (
-        name!("  ", "decisions"),
-        &[
-            (name!("      ", "options"), Form::Texts),
-            (name!("      ", "chosen"), Form::Text),
-            (name!("      ", "rationale"), Form::Text),
-        ],
-    ),
-    (
-        name!("  ", "discussions"),
-        &[(name!("      ", "topic"), Form::Text), (name!("      ", "points"), Form::Texts)],
-    ),
-    (
-        name!("  ", "attempts"),
-        &[
-            (name!("      ", "action"), Form::Text),
-            (name!("      ", "result"), Form::Text),
-            (name!("      ", "succeeded"), Form::Truth),
-        ],
-    ),
-    (
-        name!("  ", "requests"),
-        &[
-            (name!("      ", "intent"), Form::Text),
-            (name!("      ", "target"), Form::OptionalText),
-            (name!("      ", "summary"), Form::Text),
-        ],
-    ),
-];
-
 /// The members that are known.
-const KNOWN: [&str; 1 + LISTS.len()] =
-    [SOURCE, LISTS[0].0.text, LISTS[1].0.text, LISTS[2].0.text, LISTS[3].0.text];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Text,
-    Texts,
-    Truth,
-    /// Or `null`, or missing.
-    OptionalText,
-}
+const KNOWN: [&str; 1 + LISTS.len()] = [SOURCE, LISTS[0].0, LISTS[1].0, LISTS[2].0, LISTS[3].0];
 
 /// Where a payload without a `source` comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +47,11 @@ pub struct Source {
 /// # Errors
 /// What is wrong with the payload, in words.
 pub fn to_file(payload: &str, default_source: Option<&Source>) -> Result<String, String> {
-    let (mut file, _) = lay_out(payload.as_bytes(), Layout::Pretty, &[b"{"], default_source)?;
+    let text = payload.as_bytes();
+    let style = [&SPACED, &DENSE, &PRETTY].into_iter().find(|style| style.begin.begins(text));
+    let (mut file, _) = style
+        .and_then(|from| in_style(text, from, &PRETTY, PRETTY.begin.piece(), &[]))
+        .map_or_else(|| lay_out(text, Layout::Pretty, &[b"{"], default_source), Ok)?;
     file.push('\n');
     if file.len() as u64 > MAX_ENTRY_BYTES {
         return Err(format!("{} bytes as a file; an entry has {MAX_ENTRY_BYTES} at most", file.len()));
@@ -141,8 +72,9 @@ pub fn to_line(content: &[u8], id: EntryId) -> Result<(String, Source), String> 
         return Err("the file holds nothing but NUL bytes".into());
     }
     let begun: &[&[u8]] = &[b"{\"id\":\"", &id.digits(), b"\""];
-    match Reader::new(content).copying(Layout::Compact, begun).read_if(as_written) {
-        Some((line, source)) => Ok((text_of(line, content)?, source)),
+    const BEGIN: Piece = Piece::new(",\"source\":{");
+    match in_style(content, &PRETTY, &DENSE, &BEGIN, begun) {
+        Some(line) => Ok(line),
         None => lay_out(content, Layout::Compact, begun, None),
     }
 }
@@ -184,33 +116,49 @@ fn text_of(copy: Vec<u8>, text: &[u8]) -> Result<String, String> {
     String::from_utf8(copy).map_err(|_| str::from_utf8(text).map_or_else(not_utf8, String::from))
 }
 
-/// Reads a file that is as [`to_file`] writes it if no members are there that are not known: what stands between
-/// the values is compared as a whole, instead of being taken apart. Whatever is different in any way is not for
-/// it to judge.
-fn as_written(json: &mut Reader<'_>) -> Read<(Vec<u8>, Source)> {
-    json.passes(pattern!("{\n  \"source\": {\n"), piece!(",\"source\":{"))?;
-    json.passes(pattern!("    \"segment_id\": "), piece!("\"segment_id\":"))?;
+/// Lays a text out in another style behind what is `begun`, if it is in this one and has the members in the order of
+/// the format and no others: what stands between the values is compared as a whole, instead of being taken apart.
+/// Whatever is different in any way, and what is wrong with it, is not for it to judge.
+fn in_style(
+    text: &[u8],
+    from: &Style,
+    to: &Style,
+    begin: &Piece,
+    begun: &[&[u8]],
+) -> Option<(String, Source)> {
+    let reader = Reader::new(text).copying(Layout::Compact, begun);
+    let (copy, source) = reader.read_if(|json| styled(json, from, to, begin))?;
+    Some((String::from_utf8(copy).ok()?, source))
+}
+
+fn styled(json: &mut Reader<'_>, from: &Style, to: &Style, begin: &Piece) -> Read<(Vec<u8>, Source)> {
+    json.passes(&from.begin, begin)?;
+    json.passes(&from.segment_id, to.segment_id.piece())?;
     let segment_id = json.string()?.decode().into_owned();
-    json.passes(pattern!(",\n    \"range\": [\n      "), piece!(",\"range\":["))?;
+    json.passes(&from.range, to.range.piece())?;
     let start = json.u64()?;
-    json.passes(pattern!(",\n      "), piece!(","))?;
+    json.passes(&from.next_position, to.next_position.piece())?;
     let end = json.u64()?;
-    json.passes(pattern!("\n    ]\n  }"), piece!("]}"))?;
+    json.passes(&from.end_source, to.end_source.piece())?;
     if start > end {
         return Err(json.wrong_whole("the range ends before it starts"));
     }
-    for (name, members) in &LISTS {
-        json.passes(&name.in_file, &name.in_line)?;
-        if json.passes(pattern!("[]"), piece!("[]")).is_ok() {
+    for (((_, forms), list), to_list) in LISTS.iter().zip(&from.lists).zip(&to.lists) {
+        if json.passes(&list.name, to_list.name.piece()).is_err() {
+            json.adds(to_list.name.piece());
+            json.adds(EMPTY.piece());
             continue;
         }
-        json.passes(pattern!("[\n    {"), piece!("[{"))?;
+        if json.passes(&EMPTY, EMPTY.piece()).is_ok() {
+            continue;
+        }
+        json.passes(&from.first_item, to.first_item.piece())?;
         loop {
             let mut is_first = true;
-            for (name, form) in *members {
+            for (((_, form), member), to_member) in forms.iter().zip(list.members).zip(to_list.members) {
                 let met = match is_first {
-                    true => json.passes(&name.first_in_file, &name.first_in_line),
-                    false => json.passes(&name.in_file, &name.in_line),
+                    true => json.passes(&member.first, to_member.first.piece()),
+                    false => json.passes(&member.next, to_member.next.piece()),
                 };
                 match met {
                     Err(_) if *form == Form::OptionalText => continue,
@@ -221,25 +169,25 @@ fn as_written(json: &mut Reader<'_>) -> Read<(Vec<u8>, Source)> {
                     Form::OptionalText if json.null()? => {}
                     Form::Text | Form::OptionalText => json.string().map(drop)?,
                     Form::Truth => json.truth().map(drop)?,
-                    Form::Texts if json.passes(pattern!("[]"), piece!("[]")).is_ok() => {}
+                    Form::Texts if json.passes(&EMPTY, EMPTY.piece()).is_ok() => {}
                     Form::Texts => {
-                        json.passes(pattern!("[\n        "), piece!("["))?;
+                        json.passes(&from.first_text, to.first_text.piece())?;
                         json.string()?;
-                        while json.passes(pattern!(",\n        "), piece!(",")).is_ok() {
+                        while json.passes(&from.next_text, to.next_text.piece()).is_ok() {
                             json.string()?;
                         }
-                        json.passes(pattern!("\n      ]"), piece!("]"))?;
+                        json.passes(&from.end_texts, to.end_texts.piece())?;
                     }
                 }
             }
-            json.passes(pattern!("\n    }"), piece!("}"))?;
-            if json.passes(pattern!(",\n    {"), piece!(",{")).is_err() {
+            json.passes(&from.end_item, to.end_item.piece())?;
+            if json.passes(&from.next_item, to.next_item.piece()).is_err() {
                 break;
             }
         }
-        json.passes(pattern!("\n  ]"), piece!("]"))?;
+        json.passes(&from.end_list, to.end_list.piece())?;
     }
-    json.passes(pattern!("\n}\n"), piece!("}"))?;
+    json.passes(&from.end, to.end.piece())?;
     Ok((json.into_copy(), Source { segment_id, start, end }))
 }
 
@@ -397,18 +345,18 @@ fn source(json: &mut Reader<'_>) -> Read<Source> {
 }
 
 /// A list of objects that have these members.
-fn items(json: &mut Reader<'_>, members: &[(Name, Form)]) -> Read<()> {
+fn items(json: &mut Reader<'_>, members: &[(&str, Form)]) -> Read<()> {
     json.begin(b'[')?;
     while json.item()? {
         json.begin(b'{')?;
         let mut met = 0;
         while let Some(name) = json.member()? {
-            let Some(index) = members.iter().position(|(known, _)| name.says(known.text)) else {
+            let Some(index) = members.iter().position(|(known, _)| name.says(known)) else {
                 json.value()?;
                 continue;
             };
             let (known, form) = &members[index];
-            json.once(&mut met, index, known.text)?;
+            json.once(&mut met, index, known)?;
             match form {
                 Form::OptionalText if json.null()? => {}
                 Form::Text | Form::OptionalText => json.string().map(drop)?,
@@ -423,7 +371,7 @@ fn items(json: &mut Reader<'_>, members: &[(Name, Form)]) -> Read<()> {
         }
         for (index, (known, form)) in members.iter().enumerate() {
             if met & (1 << index) == 0 && *form != Form::OptionalText {
-                return Err(json.missing(known.text));
+                return Err(json.missing(known));
             }
         }
     }

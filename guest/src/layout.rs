@@ -147,25 +147,26 @@ pub struct EntryId(u64, u64);
 /// Eight lower-case hexadecimal digits: all at once, and not with the formatter of the standard library. Names are
 /// made and read all the time.
 fn digits_of(value: u32) -> [u8; 8] {
-    // A digit to each byte.
+    // A digit to each byte, the first one to the lowest: to turn the bytes of a word around takes a component longer
+    // than all of this.
     let mut digits = u64::from(value);
-    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
-    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
-    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    digits = digits >> 16 | (digits & 0xffff) << 32;
+    digits = digits >> 8 & 0x0000_00ff_0000_00ff | (digits & 0x0000_00ff_0000_00ff) << 16;
+    digits = digits >> 4 & 0x000f_000f_000f_000f | (digits & 0x000f_000f_000f_000f) << 8;
     // Where six more carry into the upper half of a byte, the digit is a letter.
     let letters = (digits + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
-    (digits + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+    (digits + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_le_bytes()
 }
 
 /// The value of eight hexadecimal digits, and something or other for anything else: whoever must know makes the
 /// digits of it and compares.
 fn value_of(digits: [u8; 8]) -> u32 {
-    let digits = u64::from_be_bytes(digits);
+    let digits = u64::from_le_bytes(digits);
     let letters = digits >> 6 & 0x0101_0101_0101_0101;
     let mut value = (digits & 0x0f0f_0f0f_0f0f_0f0f) + letters * 9;
-    value = (value | value >> 4) & 0x00ff_00ff_00ff_00ff;
-    value = (value | value >> 8) & 0x0000_ffff_0000_ffff;
-    (value | value >> 16) as u32
+    value = (value & 0x000f_000f_000f_000f) << 4 | value >> 8 & 0x000f_000f_000f_000f;
+    value = (value & 0x0000_00ff_0000_00ff) << 8 | value >> 16 & 0x0000_00ff_0000_00ff;
+    (value << 16 | value >> 32) as u32
 }
 
 fn text_of(ascii: &[u8]) -> String {
@@ -179,18 +180,19 @@ impl EntryId {
     /// From its canonical text; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let text: &[u8; Self::TEXT_LEN] = text.as_bytes().try_into().ok()?;
-        let half = |places: [usize; 16]| {
-            let (mut high, mut low) = ([0; 8], [0; 8]);
-            for place in 0..8 {
-                (high[place], low[place]) = (text[places[place]], text[places[place + 8]]);
-            }
-            u64::from(value_of(high)) << 32 | u64::from(value_of(low))
+        if [8, 13, 18, 23].iter().any(|at| text[*at] != b'-') {
+            return None;
+        }
+        let four = |at: usize| text[at..].first_chunk::<4>().map_or(0, |digits| u32::from_le_bytes(*digits));
+        let eight = |begin: usize, end: usize| {
+            let digits = (u64::from(four(begin)) | u64::from(four(end)) << 32).to_le_bytes();
+            let value = value_of(digits);
+            (digits_of(value) == digits).then_some(u64::from(value))
         };
-        let high = half([0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17]);
-        let low = half([19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35]);
-        let id = EntryId(high, low);
+        let high = eight(0, 4)? << 32 | eight(9, 14)?;
+        let low = eight(19, 24)? << 32 | eight(28, 32)?;
         let is_version_7 = high >> 12 & 0xf == 7 && low >> 62 == 0b10;
-        (is_version_7 && id.digits() == *text).then_some(id)
+        is_version_7.then_some(EntryId(high, low))
     }
 
     /// From the name of a file in the staging directory; `None` if it is no entry's.

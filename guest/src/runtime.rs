@@ -28,8 +28,9 @@ struct Allocator;
 /// Blocks come in multiples of that, up to [`SMALL`].
 const STEP: usize = 32;
 const SMALL: usize = 2048;
-/// How many blocks of a size are kept: half a megabyte in all, were it so many of each size.
-const KEPT: u32 = 8;
+/// How many blocks of a size are kept: those of the entries that are handed over at once. Four megabytes in all, were
+/// it so many of each size.
+const KEPT: u32 = 64;
 
 /// Blocks of one size that are free. The first word of each is where the next one is.
 struct Free {

@@ -697,9 +697,7 @@ impl<'a> Work<'a> {
         }
         draft.propose(entries, updates).map_err(|error| match error.code() {
             // Also if the file of a record can't be read: the entries that don't touch it go on.
-            ErrorCode::InvalidInput | ErrorCode::Unusable | ErrorCode::WrongFileType => {
-                Refusal::Batch(refused(&error))
-            }
+            ErrorCode::InvalidInput | ErrorCode::Unusable => Refusal::Batch(refused(&error)),
             // With room in the draft it may be fine; without anything in it, it never will.
             ErrorCode::NoSpace => match draft.is_empty() {
                 Ok(true) => Refusal::Batch(refused(&error)),

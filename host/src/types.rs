@@ -21,7 +21,7 @@ pub enum ErrorCode {
     InvalidInput,
     /// There is no such entry, or a directory that must be there is missing.
     NotFound,
-    /// A file that should be an entry or a lock record is not usable as one.
+    /// What should be an entry, a lock record, an outcome or a memory record is not usable as one.
     Unusable,
     /// A file of another kind stands where a regular file or a directory is needed.
     WrongFileType,

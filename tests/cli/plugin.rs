@@ -6,6 +6,7 @@ use crate::support::plugin::PluginText;
 use crate::support::{TestWorkspace, names};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -191,6 +192,43 @@ fn hostile_plugins_do_no_harm() {
         assert_eq!(workspace.records(), BTreeMap::new(), "{what}");
         workspace.assert_nothing_left();
         assert_eq!(names(&workspace.root().join("runs/.unfinished")), [] as [String; 0], "{what}");
+    }
+}
+
+/// It is the fault of no entry: however often they are tried, none goes to the quarantine.
+#[test]
+fn what_is_no_directory_in_the_place_of_memory_ends_the_run_and_blames_no_entry() {
+    let one = r#"printf '{"kind":"decision","slug":"a","title":"A","body":"b"}\n'"#;
+    for (at, is_link) in
+        [("memory", false), ("memory", true), ("memory/decision", false), ("memory/decision", true)]
+    {
+        let workspace = TestWorkspace::new();
+        workspace.consolidate(["stage"]).args([sample()]).run().exits(0);
+        let ids = workspace.ids();
+        let place = workspace.root().join(at);
+        fs::create_dir_all(place.parent().expect("a parent")).expect("made");
+        match is_link {
+            true => symlink("elsewhere", &place).expect("linked"),
+            false => fs::write(&place, "a file").expect("written"),
+        }
+        let digest = digest().display().to_string();
+        let ways: [&[&str]; 2] = [&["--plugin", &digest], &["--updates", "--", "sh", "-c", one]];
+        for way in ways {
+            let ran =
+                workspace.consolidate(["run", "--json", "--max-attempts", "1"]).args(way).run().exits(74);
+            let error = ran.json_error();
+            assert_eq!(error["code"], "wrong_file_type", "{at}: {error}");
+            let message = error["message"].as_str().expect("a message");
+            assert!(message.contains(at) && message.contains("move it away"), "{message}");
+            assert!(ran.err.lines().count() < 4, "{}", ran.err);
+            assert_eq!(workspace.ids(), ids, "{at}");
+            let status = workspace.consolidate(["status", "--json"]).run().exits(0).json();
+            assert_eq!(status["quarantined"], 0, "{at}");
+        }
+        assert!(fs::symlink_metadata(&place).is_ok_and(|data| !data.is_dir()), "it stays");
+        fs::remove_file(&place).expect("moved away");
+        workspace.run_digest();
+        assert_eq!(workspace.ids(), [] as [String; 0]);
     }
 }
 

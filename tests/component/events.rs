@@ -46,6 +46,22 @@ fn takeover_warns_of_pid_and_pod() {
     assert_eq!(event.field("stale_pod"), "pod-a");
 }
 
+/// Where nobody can have a lock none was left behind.
+#[test]
+fn lock_that_can_not_be_taken_because_its_directory_is_none_warns_of_nothing() {
+    for at in ["_staging", "_staging/.owners"] {
+        let place = TestWorkspace::new();
+        let path = place.root().join(at);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        fs::write(&path, "").expect("written");
+        let workspace = open(&place);
+        let seen = warnings(|| {
+            refused(workspace.acquire(POD), ErrorCode::WrongFileType);
+        });
+        assert!(seen.is_empty(), "{at}: {seen:?}");
+    }
+}
+
 #[test]
 fn unreadable_lock_warns_of_its_content() {
     let place = TestWorkspace::new();

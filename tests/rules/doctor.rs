@@ -1,18 +1,21 @@
 //! What is left over in a workspace: named, changed by nobody who only looks, and removed by who holds the
 //! lock.
 
-use crate::support::faulty::{Fault, Faults, Op};
-use crate::support::system::{World, scope, wall_clock};
+use crate::support::faulty::{Fault, Faults, FaultyDir, Op};
+use crate::support::system::{TestSystem, World, scope, wall_clock};
 use crate::support::{TestWorkspace, entry_id, names, new_entry_id, original_record, set_age};
 use consolidation_guest::doctor::{Finding, FindingKind};
 use consolidation_guest::error::{ErrorCode, Owner};
 use consolidation_guest::fs::FsErrorKind;
 use consolidation_guest::layout::{ASIDE, EntryId, Progress, RUNS, UNFINISHED_PATH};
-use consolidation_guest::lock::AcquireOptions;
+use consolidation_guest::lock::{AcquireOptions, Status};
 use consolidation_guest::outcome::{Ending, Outcome};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 
 const OWN: u32 = 4242;
 const OTHER: u32 = 77;
@@ -374,6 +377,91 @@ fn notes_that_a_holder_is_at_work_on_are_no_findings() {
     assert_eq!(pod.examine().expect("examined"), []);
     held.release_only(None).expect("released");
     assert_eq!(pod.examine().expect("examined").len(), 2);
+}
+
+/// Looks at a workspace while a healthy process does a whole run: it stands still before each of its calls in
+/// turn, and goes on to its end, and ends, before each call of the look.
+fn look_while_a_run_ends(
+    look: impl Fn(&consolidation_guest::workspace::Workspace<FaultyDir, TestSystem>) -> Result<(), String>,
+) {
+    let mut looks = 0;
+    for step in 0.. {
+        let mut is_over = false;
+        for call in (step % 2..).step_by(2) {
+            let workspace = TestWorkspace::new();
+            let world = World::new();
+            let id = workspace.put_entry();
+            workspace.put_note(&format!("_staging/.attempts/{}", id.file_name()), "{}");
+            let (reached, at_step) = mpsc::channel();
+            let (go_on, resumed) = mpsc::channel::<()>();
+            let ended = reached.clone();
+            let steps = Faults::by(move |index, _| {
+                if index == step {
+                    let _ = reached.send(false);
+                    // Nobody sends where the look has ended first.
+                    let _ = resumed.recv();
+                }
+                Fault::Pass
+            });
+            let pod = workspace.open_faulty(&world.start(OTHER), &steps);
+            let runner = thread::spawn(move || {
+                let (mut held, _) = pod.acquire(&options()).expect("held");
+                pod.record_consumed(&mut held, pod.entry_ids().expect("listed")).expect("recorded");
+                held.release_with_cleanup().expect("released");
+                let _ = ended.send(true);
+            });
+            is_over = at_step.recv().expect("it reaches the step or its end");
+            if is_over {
+                runner.join().expect("the run");
+                break;
+            }
+            let (other, met) = (world.clone(), Arc::new(AtomicBool::new(false)));
+            let (go_on, was_met) = (Mutex::new(Some(go_on)), Arc::clone(&met));
+            let end_it = move || {
+                drop(go_on.lock().expect("no panic").take());
+                assert!(at_step.recv().expect("its end"));
+                other.end(OTHER);
+            };
+            let calls = Faults::by(move |index, _| {
+                if index == call {
+                    met.store(true, Ordering::Relaxed);
+                    end_it();
+                }
+                Fault::Pass
+            });
+            let result = look(&workspace.open_faulty(&world.start(OWN), &calls));
+            looks += 1;
+            let was_met = was_met.load(Ordering::Relaxed);
+            drop(calls);
+            runner.join().expect("the run");
+            if let Err(found) = result {
+                panic!("stopped before step {step}, gone before call {call}: {found}");
+            }
+            if !was_met {
+                break;
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+    assert!(looks > 100, "{looks}");
+}
+
+#[test]
+fn run_that_ends_while_it_is_looked_at_is_no_finding() {
+    look_while_a_run_ends(|pod| match pod.examine().expect("examined") {
+        found if found.is_empty() => Ok(()),
+        found => Err(format!("{found:?}")),
+    });
+}
+
+#[test]
+fn lock_that_is_released_while_it_is_looked_at_is_not_stale() {
+    look_while_a_run_ends(|pod| match pod.lock_status().expect("a status") {
+        Status::Free | Status::Held(_) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 }
 
 #[test]

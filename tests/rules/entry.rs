@@ -583,7 +583,8 @@ proptest! {
     }
 }
 
-/// A payload whose members stand in the order of the format, and none besides: its file is read as it was written.
+/// A payload whose members stand in the order of the format, and none besides: it is read in its style, and its file as
+/// it was written.
 fn any_ordered_payload() -> impl Strategy<Value = String> {
     fn quoted() -> impl Strategy<Value = String> {
         prop_oneof!["\\PC{0,12}", "[\"\\\\\n\t\u{1}\u{1f600}]{0,4}", "[a-z ]{30,60}"]
@@ -616,6 +617,43 @@ fn any_ordered_payload() -> impl Strategy<Value = String> {
             r#"{{"source":{{"segment_id":{segment},"range":[{start},{end}]}},"decisions":{decisions},"discussions":{discussions},"attempts":{attempts},"requests":{requests}}}"#
         )
     })
+}
+
+/// A payload in one of the usual styles, without some of its empty lists.
+fn any_styled_payload() -> impl Strategy<Value = String> {
+    const EMPTY: [&str; 4] =
+        [r#","decisions":[]"#, r#","discussions":[]"#, r#","attempts":[]"#, r#","requests":[]"#];
+    (any_ordered_payload(), any::<[bool; 4]>(), 0..3).prop_map(|(mut payload, left_out, style)| {
+        // They would have to be escaped to stand in a string.
+        for (list, _) in EMPTY.iter().zip(left_out).filter(|(_, left_out)| *left_out) {
+            payload = payload.replace(list, "");
+        }
+        match style {
+            0 => payload,
+            1 => respaced(&payload, ": ", ", "),
+            _ => file_of(&payload),
+        }
+    })
+}
+
+/// A payload without spaces, with these instead of its colons and commas.
+fn respaced(payload: &str, colon: &str, comma: &str) -> String {
+    let (mut respaced, mut in_string, mut escaped) = (String::new(), false, false);
+    for char in payload.chars() {
+        match char {
+            ':' if !in_string => respaced.push_str(colon),
+            ',' if !in_string => respaced.push_str(comma),
+            other => respaced.push(other),
+        }
+        in_string ^= char == '"' && !escaped;
+        escaped = char == '\\' && !escaped;
+    }
+    respaced
+}
+
+/// The file of a payload that is in no style: it begins with a space.
+fn file_taken_apart(payload: &str) -> Result<String, String> {
+    to_file(&format!(" {payload}"), None)
 }
 
 /// The line of a file that is not as it was written: it begins with a space.
@@ -653,6 +691,17 @@ fn values_of_other_types_in_a_file_are_refused_as_it_is_taken_apart() {
     assert_eq!(tried, 14 * 11);
 }
 
+/// A text with other characters, or none, in the place of some.
+fn changed(mut text: String, changes: Vec<(prop::sample::Index, String)>) -> String {
+    for (place, by) in changes {
+        let ends: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        let Some(&at) = ends.get(place.index(ends.len().max(1))) else { continue };
+        let len = text[at..].chars().next().map_or(0, char::len_utf8);
+        text.replace_range(at..at + len, &by);
+    }
+    text
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -669,14 +718,23 @@ proptest! {
         payload in any_ordered_payload(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), "[\\[\\]{}\",:\\\\u0-9dtn \n\u{e9}\u{1}]?"), 1..3),
     ) {
-        let mut file = file_of(&payload);
-        for (place, by) in changes {
-            let ends: Vec<usize> = file.char_indices().map(|(at, _)| at).collect();
-            let Some(&at) = ends.get(place.index(ends.len().max(1))) else { continue };
-            let len = file[at..].chars().next().map_or(0, char::len_utf8);
-            file.replace_range(at..at + len, &by);
-        }
+        let file = changed(file_of(&payload), changes);
         prop_assert_eq!(to_line(file.as_bytes(), id()).ok(), line_taken_apart(&file).ok(), "{}", file);
+    }
+
+    #[test]
+    fn payload_in_a_usual_style_gives_the_file_that_it_gives_taken_apart(payload in any_styled_payload()) {
+        let file = to_file(&payload, None).map_err(TestCaseError::fail)?;
+        prop_assert_eq!(file_taken_apart(&payload), Ok(file), "{}", payload);
+    }
+
+    #[test]
+    fn payload_that_was_changed_is_taken_or_refused_as_it_is_taken_apart(
+        payload in any_styled_payload(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), "[\\[\\]{}\",:\\\\u0-9dtn \n\u{e9}\u{1}]?"), 1..3),
+    ) {
+        let payload = changed(payload, changes);
+        prop_assert_eq!(to_file(&payload, None).ok(), file_taken_apart(&payload).ok(), "{}", payload);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! The pieces of a text are some ten bytes long. `Vec` hands each to an instruction that copies memory, for
 //! which a component leaves the sandbox: that takes longer than the copy.
 
+use super::is_same_bytes;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -87,6 +88,7 @@ impl Buffer {
     }
 
     /// A part of a text, and a piece.
+    #[inline(always)]
     pub(super) fn extend_with(&mut self, text: &[u8], part: Range<usize>, piece: &Piece) {
         self.extend_from(text, part, &piece.words, 0..piece.len);
     }
@@ -151,22 +153,32 @@ impl Pattern {
         Pattern { text, mask }
     }
 
+    /// The text.
+    pub const fn piece(&self) -> &Piece {
+        &self.text
+    }
+
+    /// Does a text begin with it?
+    pub fn begins(&self, text: &[u8]) -> bool {
+        self.end_at(text, 0).is_some()
+    }
+
     /// Where it ends if it stands here: four words are compared, wherever there are so many.
     #[inline]
     pub(super) fn end_at(&self, text: &[u8], at: usize) -> Option<usize> {
+        let Pattern { text: piece, mask } = self;
         let rest = text.get(at..)?;
         let stands = match rest.first_chunk::<WORDS>() {
             Some(words) => {
                 let word = |bytes: &[u8; WORDS], index: usize| {
                     bytes[8 * index..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word))
                 };
-                let differs =
-                    |index| (word(words, index) ^ word(&self.text.words, index)) & word(&self.mask, index);
+                let differs = |index| (word(words, index) ^ word(&piece.words, index)) & word(mask, index);
                 differs(0) | differs(1) | differs(2) | differs(3) == 0
             }
-            None => rest.starts_with(self.text.bytes()),
+            None => rest.get(..piece.len).is_some_and(|begin| is_same_bytes(begin, piece.bytes())),
         };
-        stands.then_some(at + self.text.len)
+        stands.then_some(at + piece.len)
     }
 }
 

@@ -94,7 +94,8 @@ impl<'a> Reader<'a> {
     /// Strings of a copy are not checked to be UTF-8, nor is what they decode to: whoever makes a text of the
     /// whole finds out.
     pub fn copying(mut self, layout: Layout, begun: &[&[u8]]) -> Self {
-        let mut out = Buffer::with_capacity(self.text.len() + 128);
+        // Room for lines and indentation that the text may not have.
+        let mut out = Buffer::with_capacity(self.text.len() + self.text.len() / 4 + 128);
         begun.iter().for_each(|piece| out.extend(piece));
         self.copy = Some(Copy { out, from: self.at });
         self.pretty = layout == Layout::Pretty;
@@ -137,6 +138,14 @@ impl<'a> Reader<'a> {
         }
         self.at = end;
         Ok(())
+    }
+
+    /// Puts this into the copy, if there is one, behind what was read.
+    pub fn adds(&mut self, piece: &Piece) {
+        if let Some(copy) = &mut self.copy {
+            copy.take(self.text, self.at);
+            copy.out.extend_piece(piece);
+        }
     }
 
     /// Reads the one value of the text, and that there is nothing after it.
@@ -332,7 +341,11 @@ impl<'a> Reader<'a> {
         }
         self.at += 1;
         if self.pretty {
-            self.pass_space(1..2);
+            match self.text.get(self.at..self.at + 2) {
+                // As it is to be in the copy, and as many writers put it.
+                Some([b' ', next]) if *next > b' ' => self.at += 1,
+                _ => _ = self.pass_space(1..2),
+            }
         }
         Ok(Some(name))
     }

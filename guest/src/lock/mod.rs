@@ -65,6 +65,9 @@ use roster::{Roster, lease_of, lower, remove_flag_file, roster};
 /// writer may be between creating it and writing it. In seconds.
 const UNREADABLE_GRACE_SECONDS: u32 = 5;
 
+/// How often a look at the lock is repeated that shows one stale lock after another.
+const LOOKS: u32 = 8;
+
 /// The longest name of a pod, in bytes.
 pub const MAX_POD_NAME_BYTES: usize = 1_024;
 
@@ -282,10 +285,21 @@ impl<D: Dir, S: System> Workspace<D, S> {
         // Without a file of our own there is only our clock; acquire decides by the file system's.
         let look_at =
             |place| look_for_owner(&staging, place, &|| self.here(), &self.system, Some(self.system.now()));
-        let found = match look_at(Place::Lock)? {
-            Found::Nothing => look_at(Place::Aside)?,
-            found => found,
+        let look = || match look_at(Place::Lock)? {
+            Found::Nothing => look_at(Place::Aside),
+            found => Ok(found),
         };
+        let mut found = look()?;
+        // A holder that releases the lock and ends between our look at the record and at the process seems to have
+        // left it: what is said of a lock that is left is said after a second look.
+        for _ in 0..LOOKS {
+            let Found::Stale(holder, _) = &found else { break };
+            let owner = holder.owner.clone();
+            found = look()?;
+            if matches!(&found, Found::Stale(holder, _) if holder.owner == owner) {
+                break;
+            }
+        }
         Ok(match found {
             Found::Nothing => self.contender(&staging)?.unwrap_or(Status::Free),
             Found::Ours => Status::Free,
@@ -325,8 +339,12 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// # Errors
     /// I/O errors; the call can be repeated.
     pub fn abandon(&self, token: Token) -> Result<bool> {
-        let Some(staging) = self.staging()? else {
-            return Ok(false);
+        // In what is no directory there is no lock, and nobody looks for one there.
+        let staging = match self.staging() {
+            Ok(Some(staging)) => staging,
+            Ok(None) => return Ok(false),
+            Err(error) if error.code == ErrorCode::WrongFileType => return Ok(false),
+            Err(error) => return Err(error),
         };
         let mut found = false;
         // L first: a flag without a lock is a contender that is gone, a lock without a flag would be
@@ -339,7 +357,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
         }
         let owners = match staging.open_dir(OWNERS) {
             Ok(owners) => owners,
-            Err(error) if error.kind == FsErrorKind::NotFound => return Ok(found),
+            Err(error) if matches!(error.kind, FsErrorKind::NotFound | FsErrorKind::WrongType) => {
+                return Ok(found);
+            }
             Err(error) => return Err(Error::io("open the directory", OWNERS_PATH, &error)),
         };
         let Roster { flags, copies } = roster(&owners, None)?;

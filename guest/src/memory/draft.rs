@@ -56,7 +56,7 @@ impl Draft {
     /// refused: they were made for what was read here.
     ///
     /// # Errors
-    /// As [`Workspace::memory_record`].
+    /// As [`Workspace::memory_record`]; `Unusable` also for what is no file in the place of its own.
     pub fn record<D: Dir, S: System>(
         &mut self,
         workspace: &Workspace<D, S>,
@@ -67,7 +67,7 @@ impl Draft {
         if let Some(change) = self.changes.get(&name) {
             return record_of(&name, change.after.as_deref());
         }
-        let text = workspace.record_text(&name)?;
+        let text = text_of(workspace, &name)?;
         let record = record_of(&name, text.as_deref())?;
         if self.seen.len() < MAX_SEEN || self.seen.get(&name).is_some() {
             self.seen.insert(name, digest(text.as_deref()));
@@ -182,7 +182,7 @@ impl Draft {
         let (before, start) = match self.changes.get(name) {
             Some(change) => (change.before.clone(), record_of(name, change.after.as_deref())?),
             None => {
-                let before = workspace.record_text(name)?;
+                let before = text_of(workspace, name)?;
                 let is_unseen = match &self.watched {
                     // After it was read: what changes later is found by the commit.
                     Some(watched) => {
@@ -248,6 +248,17 @@ impl Draft {
         self.seen = Map::default();
         core::mem::take(&mut self.changes).into_items().map(|(_, change)| change).collect()
     }
+}
+
+/// The text of a record's file. Something else in its place is a fault of this record and of no other, as text that
+/// can't be read is; in the place of a directory it is one of all records.
+fn text_of<D: Dir, S: System>(workspace: &Workspace<D, S>, name: &RecordName) -> Result<Option<String>> {
+    workspace.record_text(name).map_err(|mut error| {
+        if error.code == ErrorCode::WrongFileType && error.path == Some(name.path()) {
+            error.code = ErrorCode::Unusable;
+        }
+        error
+    })
 }
 
 fn record_of(name: &RecordName, text: Option<&str>) -> Result<Option<Record>> {

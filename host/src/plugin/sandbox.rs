@@ -253,12 +253,7 @@ impl Desk {
 fn reason(error: Error) -> Result<String, Error> {
     match error.guest() {
         // Without the root, which is none of its business.
-        Some(guest)
-            if matches!(
-                guest.code,
-                ErrorCode::InvalidInput | ErrorCode::Unusable | ErrorCode::WrongFileType
-            ) =>
-        {
+        Some(guest) if matches!(guest.code, ErrorCode::InvalidInput | ErrorCode::Unusable) => {
             Ok(guest.message.clone())
         }
         _ => Err(error),
