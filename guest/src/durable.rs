@@ -25,7 +25,7 @@ pub fn create_whole<D: Dir>(dir: &D, name: &str, content: &[u8], durability: Dur
     match dir.create_file(name, content, durability == Durability::Full) {
         Ok(()) => Ok(()),
         Err(NotCreated::NoName(error)) => Err(error),
-        Err(NotCreated::NotWhole(error)) => {
+        Err(NotCreated::NotWhole(error) | NotCreated::NotRenamed(error)) => {
             // Nothing more can be done about a name that can't be removed: it is no entry and no flag
             // that counts for longer than its owner lives.
             let _ = dir.unlink(name);
@@ -46,15 +46,32 @@ pub fn replace<D: Dir>(
     content: &[u8],
     durability: Durability,
 ) -> FsResult<()> {
-    create_whole(dir, temporary, content, durability)?;
-    if let Err(error) = dir.rename(temporary, dir, name) {
+    match put_in_place(dir, temporary, name, content, durability) {
+        Ok(()) if durability == Durability::Full => sync_names(dir),
+        Ok(()) => Ok(()),
+        Err(NotCreated::NoName(error) | NotCreated::NotWhole(error) | NotCreated::NotRenamed(error)) => {
+            Err(error)
+        }
+    }
+}
+
+/// The same without the last step: with [`Durability::Full`] the names are to be made durable by who calls it.
+///
+/// # Errors
+/// Of the first step that failed; the temporary name is then gone again, unless removing it failed too.
+pub fn put_in_place<D: Dir>(
+    dir: &D,
+    temporary: &str,
+    name: &str,
+    content: &[u8],
+    durability: Durability,
+) -> Result<(), NotCreated> {
+    let placed = dir.replace_file(temporary, name, content, durability == Durability::Full);
+    if matches!(placed, Err(NotCreated::NotWhole(_) | NotCreated::NotRenamed(_))) {
+        // As above.
         let _ = dir.unlink(temporary);
-        return Err(error);
     }
-    match durability {
-        Durability::Full => sync_names(dir),
-        Durability::None => Ok(()),
-    }
+    placed
 }
 
 /// Makes the names in a directory durable. A file system that can't synchronise a directory says so

@@ -230,6 +230,24 @@ pub trait Dir: Sized {
         create_in_steps(self, name, content, synchronise)
     }
 
+    /// Creates a file under a name that does not exist yet, as [`Dir::create_file`], and renames it over another, if
+    /// there is one, in this directory.
+    ///
+    /// # Errors
+    /// [`NotCreated`]: as there, or as [`Dir::rename`].
+    fn replace_file(
+        &self,
+        temporary: &str,
+        name: &str,
+        content: &[u8],
+        synchronise: bool,
+    ) -> Result<(), NotCreated>
+    where
+        Self: Sized,
+    {
+        replace_in_steps(self, temporary, name, content, synchronise)
+    }
+
     /// Gives a file a second name, which must not exist yet.
     ///
     /// # Errors
@@ -266,13 +284,15 @@ pub enum Content {
     NotAFile(Kind),
 }
 
-/// Why there is no new file.
+/// Why there is no new file, or none under its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotCreated {
     /// The name was not made, or is somebody else's ([`FsErrorKind::Exists`]).
     NoName(FsError),
     /// The name was made and is there; its content is not whole, or not synchronised.
     NotWhole(FsError),
+    /// The file is whole under the name that was made, and did not get the other one.
+    NotRenamed(FsError),
 }
 
 /// [`Dir::open_nested`], step by step.
@@ -307,6 +327,21 @@ pub fn create_in_steps<D: Dir>(
     let file = dir.create(name).map_err(NotCreated::NoName)?;
     let written = write_all(&file, content).and_then(|()| if synchronise { file.sync() } else { Ok(()) });
     written.map_err(NotCreated::NotWhole)
+}
+
+/// [`Dir::replace_file`] by the other calls.
+///
+/// # Errors
+/// As there.
+pub fn replace_in_steps<D: Dir>(
+    dir: &D,
+    temporary: &str,
+    name: &str,
+    content: &[u8],
+    synchronise: bool,
+) -> Result<(), NotCreated> {
+    dir.create_file(temporary, content, synchronise)?;
+    dir.rename(temporary, dir, name).map_err(NotCreated::NotRenamed)
 }
 
 fn write_all(file: &impl File, content: &[u8]) -> FsResult<()> {

@@ -115,9 +115,14 @@ unsafe impl GlobalAlloc for Allocator {
 unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, len: usize) -> i32 {
     // SAFETY: the caller promises that both have so many bytes.
     let (one, other) = unsafe { (slice::from_raw_parts(one, len), slice::from_raw_parts(other, len)) };
-    let words = |bytes| <[u8]>::as_chunks::<8>(bytes).0.iter().map(|word| u64::from_ne_bytes(*word));
-    let same = words(one).zip(words(other)).take_while(|(one, other)| one == other).count() * 8;
-    let pairs = one[same..].iter().zip(&other[same..]);
+    let mut from = 0;
+    while let (Some(word), Some(other_word)) = (one[from..].first_chunk::<8>(), other[from..].first_chunk()) {
+        if u64::from_ne_bytes(*word) != u64::from_ne_bytes(*other_word) {
+            break;
+        }
+        from += 8;
+    }
+    let pairs = one[from..].iter().zip(&other[from..]);
     pairs
         .map(|(one, other)| i32::from(*one) - i32::from(*other))
         .find(|difference| *difference != 0)

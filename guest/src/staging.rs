@@ -5,10 +5,10 @@
 //! synchronised. A crash before the rename leaves a temporary file that is no entry; a crash after it
 //! leaves the entry.
 
-use crate::durable::{Durability, create_whole, sync_names};
+use crate::durable::{Durability, create_whole, put_in_place, sync_names};
 use crate::entry::{self, MAX_ENTRY_BYTES, Source};
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time};
+use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, NotCreated, Stat, Time};
 use crate::layout::{EntryId, STAGING, staging_path};
 use crate::order;
 use crate::prelude::*;
@@ -240,34 +240,21 @@ impl<D: Dir, S: System> Workspace<D, S> {
             self.staging_is_durable.set(true);
         }
         let ids: Vec<EntryId> = files.iter().map(|_| self.new_id()).collect();
-        // All data is written before the first name appears: a full disk is met here, where nothing
-        // has to be taken back.
-        let temporaries: Vec<String> = ids.iter().map(|id| id.temporary_name()).collect();
-        for (index, (temporary, content)) in temporaries.iter().zip(&files).enumerate() {
-            if let Err(error) = create_whole(&staging, temporary, content.as_bytes(), durability) {
-                remove_temporaries(&staging, &ids[..index]);
-                let mut error = Error::io("write", staging_path(temporary), &error);
-                error = error.at_index(index);
-                return Err(error);
+        // A rename replaces what has the name already. Nothing has: an id holds 73 bits that were drawn at
+        // random for this call.
+        match (&*ids, &*files) {
+            ([id], [content]) => {
+                let (temporary, name) = (id.temporary_name(), id.file_name());
+                put_in_place(&staging, &temporary, &name, content.as_bytes(), durability).map_err(
+                    |failed| match failed {
+                        NotCreated::NoName(error) | NotCreated::NotWhole(error) => {
+                            not_written(0, *id, &error)
+                        }
+                        NotCreated::NotRenamed(error) => not_named(0, *id, &error),
+                    },
+                )?;
             }
-        }
-        for (index, (id, temporary)) in ids.iter().zip(&temporaries).enumerate() {
-            // A rename replaces what has the name already. Nothing has: the id holds 73 bits that
-            // were drawn at random for this call.
-            if let Err(error) = staging.rename(temporary, &staging, &id.file_name()) {
-                remove_temporaries(&staging, &ids[index..]);
-                let mut error = Error::io("name the entry", staging_path(&id.file_name()), &error);
-                error = error.at_index(index);
-                error.staged = ids[..index].to_vec();
-                if durability == Durability::Full && index > 0 {
-                    // What is reported as staged must be there after a power failure too.
-                    if let Err(then) = sync_names(&staging) {
-                        error.message =
-                            format!("{}; besides, cannot synchronise {STAGING}: {then}", error.message);
-                    }
-                }
-                return Err(error);
-            }
+            _ => put_all_in_place(&staging, &ids, &files, durability)?,
         }
         if durability == Durability::Full
             && let Err(error) = sync_names(&staging)
@@ -718,6 +705,45 @@ fn files_of<T: AsRef<str>>(payloads: &[T], default_source: Option<&Source>) -> R
         })
     };
     payloads.iter().enumerate().map(file).collect()
+}
+
+fn not_written(index: usize, id: EntryId, error: &FsError) -> Error {
+    Error::io("write", staging_path(&id.temporary_name()), error).at_index(index)
+}
+
+fn not_named(index: usize, id: EntryId, error: &FsError) -> Error {
+    Error::io("name the entry", staging_path(&id.file_name()), error).at_index(index)
+}
+
+/// Writes all data before the first name appears: a full disk is met where nothing has to be taken back.
+fn put_all_in_place<D: Dir>(
+    staging: &D,
+    ids: &[EntryId],
+    files: &[String],
+    durability: Durability,
+) -> Result<()> {
+    for (index, (id, content)) in ids.iter().zip(files).enumerate() {
+        if let Err(error) = create_whole(staging, &id.temporary_name(), content.as_bytes(), durability) {
+            remove_temporaries(staging, &ids[..index]);
+            return Err(not_written(index, *id, &error));
+        }
+    }
+    for (index, id) in ids.iter().enumerate() {
+        if let Err(error) = staging.rename(&id.temporary_name(), staging, &id.file_name()) {
+            remove_temporaries(staging, &ids[index..]);
+            let mut error = not_named(index, *id, &error);
+            error.staged = ids[..index].to_vec();
+            if durability == Durability::Full && index > 0 {
+                // What is reported as staged must be there after a power failure too.
+                if let Err(then) = sync_names(staging) {
+                    error.message =
+                        format!("{}; besides, cannot synchronise {STAGING}: {then}", error.message);
+                }
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 fn remove_temporaries<D: Dir>(staging: &D, ids: &[EntryId]) {

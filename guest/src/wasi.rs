@@ -170,12 +170,25 @@ impl Dir for WasiDir {
 
     fn create_file(&self, name: &str, content: &[u8], synchronise: bool) -> Result<(), NotCreated> {
         match files::create_file(&self.descriptor, name, content, synchronise) {
-            Ok(()) => Ok(()),
             Err(CreateError::NotCreated(ErrorCode::Unsupported)) => {
                 fs::create_in_steps(self, name, content, synchronise)
             }
-            Err(CreateError::NotCreated(code)) => Err(NotCreated::NoName(error(code))),
-            Err(CreateError::NotWritten(code)) => Err(NotCreated::NotWhole(error(code))),
+            created => created.map_err(not_created),
+        }
+    }
+
+    fn replace_file(
+        &self,
+        temporary: &str,
+        name: &str,
+        content: &[u8],
+        synchronise: bool,
+    ) -> Result<(), NotCreated> {
+        match files::replace_file(&self.descriptor, temporary, name, content, synchronise) {
+            Err(CreateError::NotCreated(ErrorCode::Unsupported)) => {
+                fs::replace_in_steps(self, temporary, name, content, synchronise)
+            }
+            replaced => replaced.map_err(not_created),
         }
     }
 
@@ -202,6 +215,14 @@ fn kind(kind: DescriptorType) -> Kind {
         DescriptorType::Directory => Kind::Directory,
         DescriptorType::SymbolicLink => Kind::Symlink,
         _ => Kind::Other,
+    }
+}
+
+fn not_created(failed: CreateError) -> NotCreated {
+    match failed {
+        CreateError::NotCreated(code) => NotCreated::NoName(error(code)),
+        CreateError::NotWritten(code) => NotCreated::NotWhole(error(code)),
+        CreateError::NotRenamed(code) => NotCreated::NotRenamed(error(code)),
     }
 }
 

@@ -216,6 +216,8 @@ pub(crate) enum NotCreated {
     NoName(Errno),
     /// The name is there; what is in it is not whole, or not synchronised.
     NotWhole(Errno),
+    /// It is whole, and did not get its other name.
+    NotRenamed(Errno),
 }
 
 /// Creates a file that does not exist yet, with this content.
@@ -241,6 +243,18 @@ pub(crate) fn create_whole(
         sync(&file).map_err(NotCreated::NotWhole)?;
     }
     Ok(())
+}
+
+/// Creates a file as [`create_whole`] and renames it, over another one if there is one.
+pub(crate) fn replace(
+    directory: impl AsFd + Copy,
+    temporary: &str,
+    name: &str,
+    content: &[u8],
+    synchronise: bool,
+) -> std::result::Result<(), NotCreated> {
+    create_whole(directory, temporary, content, synchronise)?;
+    rename(directory, temporary, directory, name).map_err(NotCreated::NotRenamed)
 }
 
 /// A name in a directory and what it stands for; no name if it is not UTF-8.
@@ -612,6 +626,38 @@ mod tests {
         assert_eq!(fs::read(place.dir.path().join("inside/file")).expect("read"), b"content");
         assert_eq!(create_whole(inside, "../new", b"new", false), Err(NotCreated::NoName(Errno::PERM)));
         assert!(!place.dir.path().join("new").exists());
+    }
+
+    #[test]
+    fn file_is_replaced_whole_or_the_old_one_stays() {
+        let place = Place::new();
+        let (inside, path) = (&place.inside, place.dir.path().join("inside"));
+        for (name, synchronise) in [("file", false), ("new", true)] {
+            assert_eq!(replace(inside, "temporary", name, b"new", synchronise), Ok(()));
+            assert_eq!(fs::read(path.join(name)).expect("read"), b"new");
+            assert!(!path.join("temporary").exists());
+        }
+        // A temporary name that is taken, whatever it stands for, is left.
+        for taken in ["file", "good", "bad", "deep"] {
+            assert_eq!(
+                replace(inside, taken, "other", b"newer", false),
+                Err(NotCreated::NoName(Errno::EXIST))
+            );
+        }
+        assert!(!path.join("other").exists());
+        // A directory is not replaced, nor is a link followed.
+        assert_eq!(
+            replace(inside, "temporary", "deep", b"newer", false),
+            Err(NotCreated::NotRenamed(Errno::ISDIR))
+        );
+        assert_eq!(fs::read(path.join("temporary")).expect("it is whole"), b"newer");
+        let renamed = replace(inside, "second", "../outside", b"newer", false);
+        assert_eq!(renamed, Err(NotCreated::NotRenamed(Errno::PERM)));
+        assert!(!place.dir.path().join("outside").is_file());
+        assert_eq!(
+            replace(inside, "../third", "third", b"newer", false),
+            Err(NotCreated::NoName(Errno::PERM))
+        );
     }
 
     #[test]

@@ -87,6 +87,9 @@ enum CreateError {
     #[component(name = "not-written")]
     #[allow(dead_code, reason = "it creates nothing")]
     NotWritten(ErrorCode),
+    #[component(name = "not-renamed")]
+    #[allow(dead_code, reason = "it creates nothing")]
+    NotRenamed(ErrorCode),
 }
 
 /// What a host answers that can't do several calls in one: the component takes the steps itself.
@@ -108,6 +111,12 @@ fn add_files_to_linker(to: &mut Linker<State>) -> wasmtime::Result<()> {
     files.func_wrap(
         "create-file",
         |_: StoreContextMut<'_, State>, _: (Resource<Descriptor>, WasmStr, WasmList<u8>, bool)| {
+            Ok((Err::<(), _>(CreateError::NotCreated(ErrorCode::Unsupported)),))
+        },
+    )?;
+    files.func_wrap(
+        "replace-file",
+        |_: StoreContextMut<'_, State>, _: (Resource<Descriptor>, WasmStr, WasmStr, WasmList<u8>, bool)| {
             Ok((Err::<(), _>(CreateError::NotCreated(ErrorCode::Unsupported)),))
         },
     )?;

@@ -42,6 +42,8 @@ enum CreateError {
     NotCreated(ErrorCode),
     #[component(name = "not-written")]
     NotWritten(ErrorCode),
+    #[component(name = "not-renamed")]
+    NotRenamed(ErrorCode),
 }
 
 impl From<NotCreated> for CreateError {
@@ -49,6 +51,7 @@ impl From<NotCreated> for CreateError {
         match error {
             NotCreated::NoName(errno) => CreateError::NotCreated(errno.into()),
             NotCreated::NotWhole(errno) => CreateError::NotWritten(errno.into()),
+            NotCreated::NotRenamed(errno) => CreateError::NotRenamed(errno.into()),
         }
     }
 }
@@ -126,6 +129,24 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
             let content = content.as_le_slice(&store);
             let created = files::create_whole(directory, &name.to_str(&store)?, content, synchronise);
             Ok((created.map_err(CreateError::from),))
+        },
+    )?;
+
+    linked.func_wrap(
+        "replace-file",
+        |store: StoreContextMut<'_, State>,
+         (directory, temporary, name, content, synchronise): (
+            Resource<Descriptor>,
+            WasmStr,
+            WasmStr,
+            WasmList<u8>,
+            bool,
+        )| {
+            let directory = descriptor(&store, &directory)?;
+            let (temporary, name) = (temporary.to_str(&store)?, name.to_str(&store)?);
+            let replaced =
+                files::replace(directory, &temporary, &name, content.as_le_slice(&store), synchronise);
+            Ok((replaced.map_err(CreateError::from),))
         },
     )?;
 
