@@ -211,6 +211,30 @@ impl LockRecord {
 
     /// The content of the lock file: pretty JSON with a newline at the end.
     pub fn to_file(&self) -> Vec<u8> {
+        self.to_file_with(&Self::process_members(self.process_start.as_deref(), self.scope.as_ref()))
+    }
+
+    /// What the file says of the owner's process, as it stands there behind the token: the same in all records of a
+    /// process, and half of a small one.
+    pub(crate) fn process_members(process_start: Option<&str>, scope: Option<&Scope>) -> Vec<u8> {
+        let mut json = Writer::continued(Layout::Pretty, &[], 512);
+        json.member_if(member!(1, "process_start"), process_start);
+        if let Some(Scope { machine, boot, pid_namespace }) = scope {
+            json.member(member!(1, "scope"));
+            json.begin(b'{');
+            json.member(member!(2, "machine"));
+            json.string(machine);
+            json.member(member!(2, "boot"));
+            json.string(boot);
+            json.member(member!(2, "pid_namespace"));
+            json.string(pid_namespace);
+            json.end(b'}');
+        }
+        json.into_bytes()
+    }
+
+    /// [`Self::to_file`], with what it says of the process.
+    pub(crate) fn to_file_with(&self, process_members: &[u8]) -> Vec<u8> {
         let mut json = Writer::new(Layout::Pretty, 1024 + self.consumed_ids.ids.len() * 44);
         json.begin(b'{');
         json.member(member!(1, "pid"));
@@ -222,18 +246,7 @@ impl LockRecord {
         json.member(member!(1, "consumed_ids"));
         IdList::write(&self.consumed_ids.ids, &mut json);
         json.member_if(member!(1, "token"), self.token.as_deref());
-        json.member_if(member!(1, "process_start"), self.process_start.as_deref());
-        if let Some(Scope { machine, boot, pid_namespace }) = &self.scope {
-            json.member(member!(1, "scope"));
-            json.begin(b'{');
-            json.member(member!(2, "machine"));
-            json.string(machine);
-            json.member(member!(2, "boot"));
-            json.string(boot);
-            json.member(member!(2, "pid_namespace"));
-            json.string(pid_namespace);
-            json.end(b'}');
-        }
+        json.raw(process_members);
         json.member(member!(1, "lease_seconds"));
         json.optional_number(self.lease_seconds.map(u64::from));
         json.member(member!(1, "command_group"));

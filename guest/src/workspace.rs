@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::fs::{Dir, FsErrorKind};
 use crate::layout::{EntryId, FlagName, STAGING, clip};
 use crate::prelude::*;
+use crate::record::LockRecord;
 use crate::system::{Identity, System};
 use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
@@ -16,6 +17,8 @@ pub(crate) struct Here {
     pub(crate) identity: Identity,
     /// What the names of its flags begin with.
     pub(crate) flags: String,
+    /// What its records say of it.
+    pub(crate) members: Vec<u8>,
 }
 
 /// A workspace. The operations are in [`crate::staging`] and [`crate::lock`].
@@ -68,7 +71,9 @@ impl<D: Dir, S: System> Workspace<D, S> {
             text.truncate(clip(text).len());
         }
         let flags = FlagName::beginning(&identity);
-        Ok(known.insert(Arc::new(Here { identity, flags })).clone())
+        let start = (!identity.start.is_empty()).then_some(&*identity.start);
+        let members = LockRecord::process_members(start, Some(&identity.scope));
+        Ok(known.insert(Arc::new(Here { identity, flags, members })).clone())
     }
 
     /// A new id. Those that one workspace value makes ascend, also within a millisecond and when the

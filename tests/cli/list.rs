@@ -84,3 +84,13 @@ fn all_of_many_entries_are_listed() {
         assert_eq!(ids, workspace.ids());
     }
 }
+
+/// A terminal that obeys such a character shows another text than there is.
+#[test]
+fn characters_that_turn_a_text_around_are_shown_as_escapes() {
+    let workspace = TestWorkspace::new();
+    let payload = format!(r#"{{"source":{{"segment_id":"a{}b{}c","range":[0,1]}}}}"#, '\u{202e}', '\u{2066}');
+    workspace.consolidate(["stage"]).input(payload).run().exits(0);
+    let out = workspace.consolidate(["list"]).run().exits(0).out;
+    assert!(out.contains(r"a\u{202e}b\u{2066}c"), "{out}");
+}

@@ -179,6 +179,7 @@ fn status_75_and_a_command_that_cant_be_run_blame_nobody() {
     let ran = workspace.update(&["--json"], "exit 75").run().exits(75);
     assert_eq!(ran.json_error()["code"], "temporary");
     assert_eq!(ran.json_error()["run"]["failed_entries"], serde_json::json!([]));
+    assert_eq!(ran.json_error()["run"]["left"], 3, "all of them wait for the next run");
     for script in ["exit 126", "exit 127"] {
         let error = workspace.update(&["--json"], script).run().exits(70).json_error();
         assert_eq!(error["run"]["failed_entries"], serde_json::json!([]), "{script}");
@@ -398,6 +399,41 @@ fn options_that_mean_nothing_are_wrong_usage() {
         workspace.consolidate(["run"]).args(options).args(["--", "true"]).run().exits(2);
     }
     assert_eq!(workspace.ids(), ids);
+}
+
+#[test]
+fn negative_number_is_named_and_not_taken_for_an_option() {
+    let workspace = TestWorkspace::new();
+    for option in [
+        "--min-entries",
+        "--min-bytes",
+        "--min-age",
+        "--min-interval",
+        "--max-entries",
+        "--max-bytes",
+        "--wait",
+        "--lease",
+        "--batch-entries",
+        "--batch-bytes",
+        "--max-attempts",
+        "--max-updates",
+        "--timeout",
+    ] {
+        let ran = workspace.consolidate(["run", option, "-1", "--updates", "--", "true"]).run().exits(2);
+        assert!(
+            ran.err.contains("invalid value '-1'") && !ran.err.contains("-- -1"),
+            "{option}: {}",
+            ran.err
+        );
+    }
+    let ran = workspace.consolidate(["stage", "--segment", "s", "--range", "-1..3"]).run().exits(2);
+    assert!(ran.err.contains("invalid value '-1..3'"), "{}", ran.err);
+}
+
+#[test]
+fn no_command_at_all_names_those_that_there_are() {
+    let ran = Program::consolidate([""; 0]).run().exits(2);
+    assert!(ran.err.contains("stage") && !ran.err.contains("__gate"), "{}", ran.err);
 }
 
 /// The script that the README shows does what the README says: the same material once more changes nothing.

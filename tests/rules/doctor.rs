@@ -567,6 +567,8 @@ fn foreign_things_are_found_and_left() {
         "runs/.unfinished/README".into(),
         format!("runs/.unfinished/{run}.json"),
         format!("runs/.unfinished/{run}.committed.bak"),
+        "runs/.before/README".into(),
+        format!("runs/.before/{run}.md"),
     ] {
         let workspace = TestWorkspace::new();
         let file = workspace.root().join(&path);

@@ -214,7 +214,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let record = LockRecord::new(me, &options.pod_name, self.system.now(), token, options.lease_seconds);
         let flag = FlagName::of(&here.flags, me.pid, token);
         // Step 1. Nothing is synchronised: after a crash of the machine every owner is dead anyway.
-        if let Err(failed) = create_whole(&owners, flag.as_str(), &record.to_file(), Durability::None) {
+        let content = record.to_file_with(&here.members);
+        if let Err(failed) = create_whole(&owners, flag.as_str(), &content, Durability::None) {
             let error = Error::io("raise the owner flag", owners_path(flag.as_str()), &failed);
             // A flag that exists is that of an earlier attempt with this token.
             let exists = failed.kind == FsErrorKind::Exists;

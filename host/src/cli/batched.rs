@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     grant: Vec<Grant>,
 
     /// How much memory the plugin may use [default: 256]
-    #[arg(long, value_name = "MIB", requires = "plugin", conflicts_with_all = ["updates", "command"], value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "MIB", requires = "plugin", conflicts_with_all = ["updates", "command"], value_parser = clap::value_parser!(u32).range(1..=4096), allow_negative_numbers = true)]
     plugin_memory: Option<u32>,
 
     /// How long one batch may take. A plugin is stopped then [default: 60], a command killed with
@@ -52,19 +52,19 @@ pub(super) struct Arguments {
     max_update_bytes: Option<u64>,
 
     /// How many bytes a plugin may log; what is beyond is dropped [default: 1048576]
-    #[arg(long, value_name = "B", requires = "plugin", conflicts_with_all = ["updates", "command"])]
+    #[arg(long, value_name = "B", requires = "plugin", conflicts_with_all = ["updates", "command"], allow_negative_numbers = true)]
     max_log_bytes: Option<u64>,
 
     /// How many entries it gets at a time [default: 100]
-    #[arg(long, value_name = "N", requires = "consolidator", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "consolidator", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     batch_entries: Option<u32>,
 
     /// About how many bytes of entries it gets at a time, but at least one entry [default: 1048576]
-    #[arg(long, value_name = "B", requires = "consolidator")]
+    #[arg(long, value_name = "B", requires = "consolidator", allow_negative_numbers = true)]
     batch_bytes: Option<u64>,
 
     /// After how many failed attempts an entry goes to the quarantine [default: 3]
-    #[arg(long, value_name = "N", requires = "consolidator", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "consolidator", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     max_attempts: Option<u32>,
 }
 
@@ -142,14 +142,14 @@ pub(super) fn run(
         };
         let preview = workspace
             .preview(&options, consolidator, &mut watch)
-            .map_err(|error| failure(error, &mut watch, Some("nothing was changed")))?;
+            .map_err(|error| failure(error, workspace, &mut watch, Some("nothing was changed")))?;
         return show_preview(output, &preview);
     }
     let done = workspace.consolidate_under(&options, &mut watch, |lock: &Lock, observer| match &mut plugin {
         Some(plugin) => lock.consolidate(&options, plugin, observer),
         None => lock.consolidate(&options, &mut command.under(lock), observer),
     });
-    let done = done.map_err(|error| failure(error, &mut watch, None))?;
+    let done = done.map_err(|error| failure(error, workspace, &mut watch, None))?;
     show(output, &done)
 }
 
@@ -222,8 +222,15 @@ impl Watch<'_> {
     }
 }
 
-fn failure(error: ConsolidateError, watch: &mut Watch<'_>, stays: Option<&str>) -> Failure {
-    let ConsolidateError { cause, done, .. } = error;
+fn failure(
+    error: ConsolidateError,
+    workspace: &Workspace,
+    watch: &mut Watch<'_>,
+    stays: Option<&str>,
+) -> Failure {
+    let ConsolidateError { cause, mut done, .. } = error;
+    // All of them wait for the next run, and not what exceeds the caps alone.
+    done.left = workspace.summarize().map_or(done.left, |summary| summary.entries);
     let stays = stays.unwrap_or(if done.failed.iter().any(|failed| failed.quarantined) {
         "what is not in the quarantine stays staged"
     } else {

@@ -24,6 +24,7 @@ use crate::{Durability, Runtime};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::{Failure, Output};
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -196,7 +197,12 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         return Output::new(true).failure(&Failure::usage(message));
     }
     // Nothing helps if standard error is closed.
-    let _ = error.print();
+    let rendered = error.render();
+    let plain = rendered.to_string();
+    match plain.contains(", __gate") {
+        true => _ = write!(io::stderr(), "{}", plain.replace(", __gate", "")),
+        false => _ = error.print(),
+    }
     ExitCode::from(if error.use_stderr() { Failure::USAGE } else { 0 })
 }
 

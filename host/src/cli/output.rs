@@ -325,7 +325,13 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() { out.extend(character.escape_default()) } else { out.push(character) }
+        // Those that turn the direction of a text show another one than there is.
+        let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if turns || character.is_control() {
+            out.extend(character.escape_default())
+        } else {
+            out.push(character)
+        }
     }
     out
 }

@@ -77,11 +77,21 @@ pub(super) struct Arguments {
     pub(super) drain: bool,
 
     /// Do nothing unless at least so many entries are staged
-    #[arg(long, value_name = "N", help_heading = "Gates (one that is closed: nothing is done, exit code 0)")]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        help_heading = "Gates (one that is closed: nothing is done, exit code 0)"
+    )]
     min_entries: Option<u64>,
 
     /// Do nothing unless their files have at least so many bytes
-    #[arg(long, value_name = "B", help_heading = "Gates (one that is closed: nothing is done, exit code 0)")]
+    #[arg(
+        long,
+        value_name = "B",
+        allow_negative_numbers = true,
+        help_heading = "Gates (one that is closed: nothing is done, exit code 0)"
+    )]
     min_bytes: Option<u64>,
 
     /// Do nothing unless the oldest was staged at least so long ago
@@ -89,6 +99,7 @@ pub(super) struct Arguments {
         long,
         value_name = "SECONDS",
         value_parser = parse_seconds,
+        allow_negative_numbers = true,
         help_heading = "Gates (one that is closed: nothing is done, exit code 0)"
     )]
     min_age: Option<Duration>,
@@ -98,6 +109,7 @@ pub(super) struct Arguments {
         long,
         value_name = "SECONDS",
         value_parser = parse_seconds,
+        allow_negative_numbers = true,
         help_heading = "Gates (one that is closed: nothing is done, exit code 0)"
     )]
     min_interval: Option<Duration>,

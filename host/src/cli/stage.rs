@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     segment: Option<String>,
 
     /// Range in the segment for payloads without a `source`, for example 0..17
-    #[arg(long, value_name = "START..END", requires = "segment", value_parser = parse_range)]
+    #[arg(long, value_name = "START..END", requires = "segment", value_parser = parse_range, allow_hyphen_values = true)]
     range: Option<(u64, u64)>,
 }
 

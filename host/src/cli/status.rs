@@ -52,11 +52,12 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
             writeln!(out, "          and {}", count(more, "more file", "more files"))?;
         }
         if summary.consumed > 0 {
-            writeln!(
-                out,
-                "consumed  {}, not deleted yet; the next run tries again",
-                count(summary.consumed, "entry", "entries")
-            )?;
+            let who = match lock {
+                LockStatus::Held(_) | LockStatus::Unknown(_) => "whoever holds the lock is at it",
+                _ => "the next run tries again",
+            };
+            let entries = count(summary.consumed, "entry", "entries");
+            writeln!(out, "consumed  {entries}, not deleted yet; {who}")?;
         }
         if summary.quarantined > 0 {
             let entries = count(summary.quarantined, "entry", "entries");
@@ -94,10 +95,11 @@ fn write_holder(
     state: &str,
     Holder { owner, consumed_count, reason }: &Holder,
 ) -> io::Result<()> {
-    writeln!(
-        out,
-        "lock      {state} by pid {} (pod {:?}) since {}",
-        owner.pid, owner.pod_name, owner.started_at
-    )?;
+    write!(out, "lock      {state} by pid {} (pod {:?})", owner.pid, owner.pod_name)?;
+    // Who was killed before it had written its record has none.
+    match owner.started_at.as_str() {
+        "" => writeln!(out)?,
+        time => writeln!(out, " since {time}")?,
+    }
     writeln!(out, "          {reason}; it took {}", count(*consumed_count, "entry", "entries"))
 }

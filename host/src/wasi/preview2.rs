@@ -79,17 +79,18 @@ impl WasiView for State {
     }
 }
 
+/// The step that failed.
 #[derive(ComponentType, Lower)]
 #[component(variant)]
 enum CreateError {
     #[component(name = "not-created")]
-    NotCreated(ErrorCode),
+    Create(ErrorCode),
     #[component(name = "not-written")]
     #[allow(dead_code, reason = "it creates nothing")]
-    NotWritten(ErrorCode),
+    Write(ErrorCode),
     #[component(name = "not-renamed")]
     #[allow(dead_code, reason = "it creates nothing")]
-    NotRenamed(ErrorCode),
+    Rename(ErrorCode),
 }
 
 /// What a host answers that can't do several calls in one: the component takes the steps itself.
@@ -111,13 +112,13 @@ fn add_files_to_linker(to: &mut Linker<State>) -> wasmtime::Result<()> {
     files.func_wrap(
         "create-file",
         |_: StoreContextMut<'_, State>, _: (Resource<Descriptor>, WasmStr, WasmList<u8>, bool)| {
-            Ok((Err::<(), _>(CreateError::NotCreated(ErrorCode::Unsupported)),))
+            Ok((Err::<(), _>(CreateError::Create(ErrorCode::Unsupported)),))
         },
     )?;
     files.func_wrap(
         "replace-file",
         |_: StoreContextMut<'_, State>, _: (Resource<Descriptor>, WasmStr, WasmStr, WasmList<u8>, bool)| {
-            Ok((Err::<(), _>(CreateError::NotCreated(ErrorCode::Unsupported)),))
+            Ok((Err::<(), _>(CreateError::Create(ErrorCode::Unsupported)),))
         },
     )?;
     files.resource("listing", ResourceType::host::<Listing>(), |_, _| Ok(()))?;

@@ -35,23 +35,24 @@ impl From<files::Content> for Content {
     }
 }
 
+/// The step that failed.
 #[derive(ComponentType, Lower)]
 #[component(variant)]
 enum CreateError {
     #[component(name = "not-created")]
-    NotCreated(ErrorCode),
+    Create(ErrorCode),
     #[component(name = "not-written")]
-    NotWritten(ErrorCode),
+    Write(ErrorCode),
     #[component(name = "not-renamed")]
-    NotRenamed(ErrorCode),
+    Rename(ErrorCode),
 }
 
 impl From<NotCreated> for CreateError {
     fn from(error: NotCreated) -> CreateError {
         match error {
-            NotCreated::NoName(errno) => CreateError::NotCreated(errno.into()),
-            NotCreated::NotWhole(errno) => CreateError::NotWritten(errno.into()),
-            NotCreated::NotRenamed(errno) => CreateError::NotRenamed(errno.into()),
+            NotCreated::NoName(errno) => CreateError::Create(errno.into()),
+            NotCreated::NotWhole(errno) => CreateError::Write(errno.into()),
+            NotCreated::NotRenamed(errno) => CreateError::Rename(errno.into()),
         }
     }
 }
