@@ -27,7 +27,6 @@ fn main() {
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
     println!("cargo::rerun-if-env-changed={WASI}");
     choose_wasi();
-    pack_relocations();
     let component = match env::var_os(OVERRIDE) {
         Some(path) if !path.is_empty() => PathBuf::from(path),
         _ => Path::new(&variable("CARGO_MANIFEST_DIR")).join(SHIPPED),
@@ -67,26 +66,6 @@ fn choose_wasi() {
     }
     if plugins || !lean {
         println!("cargo::rustc-cfg=wasmtime_wasi");
-    }
-}
-
-/// Has the linker write the command's 17,000 relative relocations as bits, which a start reads in a fraction of the
-/// pages. The loader of glibc knows them since 2.36, so that must be the one that this machine has.
-fn pack_relocations() {
-    let is_gnu = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu")
-        && env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
-    if !is_gnu || variable("TARGET") != variable("HOST") {
-        return;
-    }
-    let Ok(told) = process::Command::new("getconf").arg("GNU_LIBC_VERSION").output() else { return };
-    let told = String::from_utf8_lossy(&told.stdout);
-    let version = told.trim().strip_prefix("glibc ").and_then(|version| version.split_once('.'));
-    let version = version.and_then(|(major, minor)| {
-        let minor = minor.split('.').next()?;
-        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
-    });
-    if version.is_some_and(|version| version >= (2, 36)) {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }
 
