@@ -162,8 +162,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
         findings.in_place(runs)?;
         let memory = self.examine_memory(&mut findings);
         findings.in_place(memory)?;
-        let Findings(mut findings) = findings;
         self.drop_what_has_ended(&mut findings)?;
+        let Findings(mut findings) = findings;
         order::sort(&mut findings);
         // What stands in the way is met by everybody who comes there.
         findings.dedup_by(|one, other| {
@@ -175,15 +175,16 @@ impl<D: Dir, S: System> Workspace<D, S> {
     /// A run that began after the look at the lock, or a process that ended after the listing that shows its flag,
     /// looks like one that left something. Both clear up before they are gone, and none of these names is used
     /// twice: what is still there after a second look at the lock was left.
-    fn drop_what_has_ended(&self, findings: &mut Vec<Finding>) -> Result<()> {
+    fn drop_what_has_ended(&self, findings: &mut Findings) -> Result<()> {
         let is_work = |kind| matches!(kind, FindingKind::OrphanNote | FindingKind::UnfinishedRun);
         let is_brief = |kind| is_work(kind) || matches!(kind, FindingKind::DeadFlag | FindingKind::LockAside);
-        if !findings.iter().any(|finding| is_brief(finding.kind)) {
+        if !findings.0.iter().any(|finding| is_brief(finding.kind)) {
             return Ok(());
         }
         // First: what its holder left is gone by the time at which the lock is free.
-        let held = matches!(self.lock_status()?, Status::Held(_) | Status::Unknown(_));
-        findings.retain(|finding| {
+        let status = findings.in_place(self.lock_status())?;
+        let held = matches!(status, Some(Status::Held(_) | Status::Unknown(_)));
+        findings.0.retain(|finding| {
             let kind = finding.kind;
             !is_brief(kind) || !(held && is_work(kind)) && stands(&*self.root, &finding.path)
         });

@@ -126,6 +126,7 @@ fn in_style(
     begin: &Piece,
     begun: &[&[u8]],
 ) -> Option<(String, Source)> {
+    // What white space there is to be comes with the style.
     let reader = Reader::new(text).copying(Layout::Compact, begun);
     let (copy, source) = reader.read_if(|json| styled(json, from, to, begin))?;
     Some((String::from_utf8(copy).ok()?, source))

@@ -241,10 +241,7 @@ pub trait Dir: Sized {
         name: &str,
         content: &[u8],
         synchronise: bool,
-    ) -> Result<(), NotCreated>
-    where
-        Self: Sized,
-    {
+    ) -> Result<(), NotCreated> {
         replace_in_steps(self, temporary, name, content, synchronise)
     }
 

@@ -150,6 +150,36 @@ fn held_lock_names_its_holder() {
 }
 
 #[test]
+fn consumed_entries_are_the_business_of_whoever_holds_the_lock() {
+    let workspace = TestWorkspace::new();
+    let holder = workspace.hold();
+    let run = new_entry_id();
+    let content = format!(
+        r#"{{"run_id":"{run}","outcome":"consolidated","pod_name":"","pid":7,"started_at":"","ended_at":"","entry_ids":["{}"]}}"#,
+        workspace.ids()[0]
+    );
+    let ticket = workspace.root().join(format!("runs/.unfinished/{run}.committed"));
+    fs::write(&ticket, content).expect("written");
+    let text = status(&workspace);
+    assert!(text.contains("consumed  1 entry, not deleted yet; whoever holds the lock is at it"), "{text}");
+    holder.kill_all();
+    let text = status(&workspace);
+    assert!(text.contains("consumed  1 entry, not deleted yet; the next run tries again"), "{text}");
+}
+
+/// It was killed before it had written its record: nobody knows since when.
+#[test]
+fn contender_without_a_record_is_told_without_a_time() {
+    let workspace = TestWorkspace::new();
+    let _holder = workspace.hold();
+    let flag = workspace.owner(&workspace.owners()[0]);
+    fs::remove_file(workspace.lock()).expect("removed");
+    fs::write(flag, "").expect("emptied");
+    let text = status(&workspace);
+    assert!(text.contains("(pod \"\")\n") && !text.contains("since"), "{text}");
+}
+
+#[test]
 fn stale_lock_says_why() {
     let workspace = TestWorkspace::new();
     workspace.put(".consolidation.lock", original_record(u32::MAX, "pod-b", &["x"]));

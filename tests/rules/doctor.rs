@@ -203,6 +203,15 @@ fn unfinished_runs_are_found_and_ended() {
 }
 
 #[test]
+fn unfinished_run_is_found_also_where_something_else_stands_for_the_staging_directory() {
+    let workspace = TestWorkspace::new();
+    fs::write(workspace.staging(), "mine").expect("written");
+    let run = workspace.put_unfinished(Progress::Open, new_entry_id(), &[]);
+    let found = workspace.open(&World::new().start(OWN)).examine().expect("examined");
+    assert_eq!(told(&found), [(FindingKind::UnfinishedRun, &*run), (FindingKind::Foreign, "_staging")]);
+}
+
+#[test]
 fn old_outcome_is_found_and_removed() {
     let workspace = TestWorkspace::new();
     let name = days_ago(31).file_name();

@@ -45,6 +45,7 @@ macro_rules! styled {
     };
 }
 
+/// `lines` is what a line at each level begins with, from the object itself to the texts of an item.
 macro_rules! style {
     (colon: $colon:literal, comma: $comma:literal,
      lines: $line_0:literal $line_1:literal $line_2:literal $line_3:literal $line_4:literal) => {

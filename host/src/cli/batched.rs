@@ -229,8 +229,10 @@ fn failure(
     stays: Option<&str>,
 ) -> Failure {
     let ConsolidateError { cause, mut done, .. } = error;
-    // All of them wait for the next run, and not what exceeds the caps alone.
-    done.left = workspace.summarize().map_or(done.left, |summary| summary.entries);
+    if watch.output.is_json() {
+        // All of them wait for the next run, and not what exceeds the caps alone.
+        done.left = workspace.summarize().map_or(done.left, |summary| summary.entries);
+    }
     let stays = stays.unwrap_or(if done.failed.iter().any(|failed| failed.quarantined) {
         "what is not in the quarantine stays staged"
     } else {

@@ -191,18 +191,14 @@ fn execute(parsed: &Arguments, output: &Output) -> Result<(), Failure> {
 fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let asked_for_json =
         arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    // clap lists the hidden ones too.
+    let whole = error.to_string();
+    let shown = whole.replace(", __gate", "");
     if error.use_stderr() && asked_for_json {
-        // clap lists the hidden ones too.
-        let message = error.to_string().replace(", __gate", "");
-        return Output::new(true).failure(&Failure::usage(message));
+        return Output::new(true).failure(&Failure::usage(shown));
     }
-    // Nothing helps if standard error is closed.
-    let rendered = error.render();
-    let plain = rendered.to_string();
-    match plain.contains(", __gate") {
-        true => _ = write!(io::stderr(), "{}", plain.replace(", __gate", "")),
-        false => _ = error.print(),
-    }
+    // Nothing helps if the stream is closed. clap itself colours what it prints.
+    let _ = if shown == whole { error.print() } else { write!(io::stderr(), "{shown}") };
     ExitCode::from(if error.use_stderr() { Failure::USAGE } else { 0 })
 }
 

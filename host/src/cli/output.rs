@@ -321,16 +321,18 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// A text from outside for one line on a terminal: control characters are written as escapes.
+/// A text from outside for one line on a terminal: control characters, and those that turn a text around, are written
+/// as escapes.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        // Those that turn the direction of a text show another one than there is.
-        let turns = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if turns || character.is_control() {
-            out.extend(character.escape_default())
-        } else {
-            out.push(character)
+        match character {
+            // They turn the direction of a text: another one is shown than there is.
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                out.extend(character.escape_default());
+            }
+            other if other.is_control() => out.extend(other.escape_default()),
+            other => out.push(other),
         }
     }
     out
