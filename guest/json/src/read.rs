@@ -341,10 +341,11 @@ impl<'a> Reader<'a> {
         }
         self.at += 1;
         if self.pretty {
-            match self.text.get(self.at..self.at + 2) {
-                // As it is to be in the copy, and as many writers put it.
-                Some([b' ', next]) if *next > b' ' => self.at += 1,
-                _ => _ = self.pass_space(1..2),
+            if self.text.get(self.at) == Some(&b' ') {
+                // As it is to be in the copy, and as many writers put it. What follows it is passed by who reads on.
+                self.at += 1;
+            } else {
+                self.pass_space(1..2);
             }
         }
         Ok(Some(name))
