@@ -26,7 +26,7 @@ pub enum ErrorCode {
     PermissionDenied,
     /// The file system is read-only.
     ReadOnly,
-    /// No space is left.
+    /// No space is left, or none for a file of this size.
     NoSpace,
     /// The file system lacks an operation.
     Unsupported,
@@ -138,6 +138,10 @@ impl Error {
             }
             FsErrorKind::ReadOnly => (ErrorCode::ReadOnly, "; mount or grant the workspace writable"),
             FsErrorKind::NoSpace => (ErrorCode::NoSpace, "; free some space and try again"),
+            // The process may not make a file this large (setrlimit(2), RLIMIT_FSIZE), or the file system can't.
+            FsErrorKind::TooLarge => {
+                (ErrorCode::NoSpace, "; raise the limit on the size of a file (`ulimit -f`)")
+            }
             FsErrorKind::Unsupported => (ErrorCode::Unsupported, ""),
             _ => (ErrorCode::Io, ""),
         };

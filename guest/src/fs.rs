@@ -70,8 +70,10 @@ pub enum FsErrorKind {
     NotPermitted,
     /// EROFS.
     ReadOnly,
-    /// ENOSPC, EDQUOT, EFBIG.
+    /// ENOSPC, EDQUOT.
     NoSpace,
+    /// EFBIG.
+    TooLarge,
     /// ENOTSUP, ENOSYS.
     Unsupported,
     /// EMLINK.
@@ -104,6 +106,7 @@ impl FsError {
             FsErrorKind::NotPermitted => "operation not permitted",
             FsErrorKind::ReadOnly => "read-only file system",
             FsErrorKind::NoSpace => "no space left on device",
+            FsErrorKind::TooLarge => "file too large",
             FsErrorKind::Unsupported => "operation not supported by the file system",
             FsErrorKind::TooManyLinks => "too many links",
             FsErrorKind::Interrupted => "interrupted",

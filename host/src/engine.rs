@@ -155,6 +155,7 @@ pub struct RuntimeBuilder {
     component: Option<Vec<u8>>,
     memory_limit: Option<usize>,
     call_timeout: Option<Duration>,
+    compiles_nothing: bool,
 }
 
 impl RuntimeBuilder {
@@ -190,6 +191,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The image is all that this runtime will run, and a compiler need not be set up, which is a fortieth of the
+    /// time of a short command.
+    #[cfg(feature = "cli")]
+    pub(crate) fn compiles_nothing(mut self, nothing: bool) -> Self {
+        self.compiles_nothing = nothing;
+        self
+    }
+
     /// Makes the runtime.
     ///
     /// # Errors
@@ -200,18 +209,27 @@ impl RuntimeBuilder {
     /// guest.
     pub fn build(self) -> Result<Runtime, Error> {
         let foreign = self.engine.is_some();
-        let engine = match self.engine {
-            Some(engine) => engine,
-            None => Engine::new(&Runtime::engine_config())
-                .map_err(|error| Error::engine("make the wasmtime engine", error))?,
+        // If the image does not fit, as on a target that the build script could not compile for, a compiler is
+        // needed after all.
+        let without_compiler = self.compiles_nothing.then(engine_without_compiler).flatten();
+        let (engine, component) = match without_compiler {
+            Some(both) => both,
+            None => {
+                let engine = match self.engine {
+                    Some(engine) => engine,
+                    None => Engine::new(&Runtime::engine_config())
+                        .map_err(|error| Error::engine("make the wasmtime engine", error))?,
+                };
+                #[cfg(feature = "compile")]
+                let component = match self.component {
+                    Some(bytes) => compile(&engine, &bytes)?,
+                    None => built_in(&engine)?,
+                };
+                #[cfg(not(feature = "compile"))]
+                let component = built_in(&engine)?;
+                (engine, component)
+            }
         };
-        #[cfg(feature = "compile")]
-        let component = match self.component {
-            Some(bytes) => compile(&engine, &bytes)?,
-            None => built_in(&engine)?,
-        };
-        #[cfg(not(feature = "compile"))]
-        let component = built_in(&engine)?;
         let linked = sandbox::link(&engine, &component)
             .map_err(|error| Error::engine("link the component; does it fit the WIT world?", error))?;
         let runtime = Runtime(Arc::new(Inner {
@@ -240,6 +258,16 @@ impl fmt::Debug for RuntimeBuilder {
     }
 }
 
+/// An engine that can run the image and nothing else, and the image.
+fn engine_without_compiler() -> Option<(Engine, Component)> {
+    let mut config = Runtime::engine_config();
+    #[cfg(feature = "compile")]
+    config.enable_compiler(false);
+    let engine = Engine::new(&config).ok()?;
+    let component = image_for(&engine).ok()?;
+    Some((engine, component))
+}
+
 /// That of this process. A limit of any size counts: a limit that has room for some memories of 4 GiB has
 /// not for those of many workspaces.
 fn address_space() -> AddressSpace {
@@ -249,16 +277,21 @@ fn address_space() -> AddressSpace {
     }
 }
 
-/// The shipped component, from the image that fits the engine.
+/// The shipped component: the image if that fits the engine, else compiled anew.
 fn built_in(engine: &Engine) -> Result<Component, Error> {
+    image_for(engine).or_else(|reason| without_image(engine, &reason))
+}
+
+/// The shipped component from the image for such an engine, or why it does not fit.
+fn image_for(engine: &Engine) -> Result<Component, String> {
     let image = match engine.get_memory_reservation() < ALL_OF_A_MEMORY {
         true => LIMITED,
         false => AMPLE,
     };
     if image.0.is_empty() {
-        return without_image(engine, "there is none for this target");
+        return Err("there is none for this target".into());
     }
-    sys::image::load(engine, image).or_else(|error| without_image(engine, &causes(error.as_ref())))
+    sys::image::load(engine, image).map_err(|error| causes(error.as_ref()))
 }
 
 /// An embedder's engine has other settings than the build script's.

@@ -29,7 +29,8 @@ pub enum ErrorCode {
     PermissionDenied,
     /// The file system is mounted read-only.
     ReadOnly,
-    /// No space, no inode or no quota is left.
+    /// No space, no inode or no quota is left, or a file would be larger than the process (`ulimit -f`) or
+    /// the file system allows.
     NoSpace,
     /// The file system, or the embedder's engine, lacks something that is needed.
     Unsupported,

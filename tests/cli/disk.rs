@@ -303,3 +303,18 @@ fn what_the_host_lacks_is_no_defect_of_the_component() {
     assert!(ran.err.contains("the sandbox can't be set up"), "{}", ran.err);
     assert!(!ran.err.contains("defect"), "{}", ran.err);
 }
+
+/// As large a file as this process may not make is told from a disk that is full, which has another remedy.
+#[test]
+fn entry_beyond_the_limit_on_the_size_of_files_is_not_staged_and_the_limit_is_named() {
+    let workspace = TestWorkspace::new();
+    // 64 or 128 KiB, as the shell counts blocks: the sandbox has room to begin with.
+    let script = "ulimit -f 128; exec \"$CONSOLIDATE\" stage";
+    let long = format!(
+        "{{\"source\":{{\"segment_id\":\"s\",\"range\":[0,1]}},\"note\":\"{}\"}}",
+        "x".repeat(300_000)
+    );
+    let ran = Program::shell(script).current_dir(workspace.root()).input(long).run().exits(74);
+    assert!(ran.err.contains("file too large") && ran.err.contains("`ulimit -f`"), "{}", ran.err);
+    assert_eq!(workspace.ids(), Vec::<String>::new());
+}

@@ -525,7 +525,7 @@ fn closed_standard_streams_are_no_failure() {
 fn output_that_can_not_be_written_exits_74() {
     let workspace = TestWorkspace::new();
     workspace.stage(1);
-    for arguments in [&["list"][..], &["status"], &["list", "--json"]] {
+    for arguments in [&["list"][..], &["status"], &["list", "--json"], &["--help"], &["--version"]] {
         let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
         let ran = workspace.consolidate(arguments).stdout(full).run().exits(74);
         assert!(ran.err.contains("standard output") || arguments.contains(&"--json"), "{}", ran.err);

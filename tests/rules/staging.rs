@@ -999,18 +999,21 @@ fn process_killed_at_any_step_of_staging_leaves_whole_entries_only() {
 
 #[test]
 fn full_disk_stages_nothing_and_says_what_helps() {
-    let workspace = TestWorkspace::new();
-    let mut writes = 0;
-    let faults = Faults::by(move |_, call| {
-        writes += usize::from(call.op == Op::Write);
-        if call.op == Op::Write && writes == 3 { Fault::Refuse(FsErrorKind::NoSpace) } else { Fault::Pass }
-    });
-    let pod = workspace.open_faulty(&World::new().start(1), &faults);
-    let error = pod.stage(&payloads(3), None, Durability::Full).expect_err("no space");
-    assert_eq!((error.code, error.index), (ErrorCode::NoSpace, Some(2)));
-    assert!(error.message.contains("free some space"), "{error}");
-    assert_eq!(error.staged, []);
-    assert_eq!(names(&workspace.staging()), [] as [String; 0]);
+    for (kind, remedy) in [(FsErrorKind::NoSpace, "free some space"), (FsErrorKind::TooLarge, "`ulimit -f`")]
+    {
+        let workspace = TestWorkspace::new();
+        let mut writes = 0;
+        let faults = Faults::by(move |_, call| {
+            writes += usize::from(call.op == Op::Write);
+            if call.op == Op::Write && writes == 3 { Fault::Refuse(kind) } else { Fault::Pass }
+        });
+        let pod = workspace.open_faulty(&World::new().start(1), &faults);
+        let error = pod.stage(&payloads(3), None, Durability::Full).expect_err("no space");
+        assert_eq!((error.code, error.index), (ErrorCode::NoSpace, Some(2)));
+        assert!(error.message.contains(remedy), "{error}");
+        assert_eq!(error.staged, []);
+        assert_eq!(names(&workspace.staging()), [] as [String; 0]);
+    }
 }
 
 #[test]

@@ -263,7 +263,7 @@ impl File for FaultyFile {
 }
 
 /// Every kind of failure that the rules tell apart.
-pub(crate) const ALL_KINDS: [FsErrorKind; 12] = [
+pub(crate) const ALL_KINDS: [FsErrorKind; 13] = [
     FsErrorKind::NotFound,
     FsErrorKind::Exists,
     FsErrorKind::WrongType,
@@ -271,6 +271,7 @@ pub(crate) const ALL_KINDS: [FsErrorKind; 12] = [
     FsErrorKind::NotPermitted,
     FsErrorKind::ReadOnly,
     FsErrorKind::NoSpace,
+    FsErrorKind::TooLarge,
     FsErrorKind::Unsupported,
     FsErrorKind::TooManyLinks,
     FsErrorKind::Interrupted,

@@ -7,6 +7,7 @@ mod command;
 mod diff;
 mod doctor;
 mod gate;
+mod later;
 mod list;
 mod log;
 mod memory;
@@ -22,6 +23,7 @@ mod updates;
 
 use crate::{Durability, Runtime};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use later::Later;
 use output::{Failure, Output};
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -107,40 +109,42 @@ impl From<DurabilityArgument> for Durability {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Stage payloads: one JSON object, or JSON Lines; prints their ids in input order
-    Stage(stage::Arguments),
+    Stage(Later<stage::Arguments>),
     /// List the staged entries, oldest first
     List,
     /// Show what is staged, what is unusable and who holds the lock
-    Status(status::Arguments),
+    Status(Later<status::Arguments>),
     /// Run a command or a plugin over everything that is staged; what it has dealt with goes
-    Run(Box<run::Arguments>),
+    Run(Box<Later<run::Arguments>>),
     /// Show past runs, the one that ended last first: how, when, by whom, what it took and changed
-    Log(log::Arguments),
+    Log(Later<log::Arguments>),
     /// Put the memory records that a run changed back to what they were before it
-    Undo(undo::Arguments),
+    Undo(Later<undo::Arguments>),
     /// List memory records, or show one
-    Memory(memory::Arguments),
+    Memory(Later<memory::Arguments>),
     /// List, retry or drop entries that a consolidator failed on again and again
-    Quarantine(quarantine::Arguments),
+    Quarantine(Later<quarantine::Arguments>),
     /// Print the JSON Schema of the updates that `run --updates` reads, line by line
     Schema,
     /// Name what is left over or out of order, and remove it with --fix
-    Doctor(doctor::Arguments),
+    Doctor(Later<doctor::Arguments>),
     /// Remove a lock that is stale or unreadable, or any with --force
-    Unlock(unlock::Arguments),
+    Unlock(Later<unlock::Arguments>),
     /// Wait for a go on standard input, then become CMD (used by `run`)
     #[command(name = "__gate", hide = true)]
-    Gate(gate::Arguments),
+    Gate(Later<gate::Arguments>),
 }
 
 /// Runs the command line of this process and says how it ended.
 pub fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    crate::sys::heap::prepare();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let parsed = match parse(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => return usage(&error, &arguments),
     };
-    if let Command::Gate(arguments) = &parsed.command {
+    if let Command::Gate(Later(arguments)) = &parsed.command {
         return gate::run(arguments);
     }
     let output = Output::new(parsed.json);
@@ -161,28 +165,30 @@ fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
 
 fn execute(parsed: &Arguments, output: &Output) -> Result<(), Failure> {
     match &parsed.command {
-        Command::Run(arguments) => arguments.check()?,
-        Command::Quarantine(arguments) => arguments.check()?,
+        Command::Run(arguments) => arguments.0.check()?,
+        Command::Quarantine(Later(arguments)) => arguments.check()?,
         _ => {}
     }
     // The process ends after this and takes everything along at once. To take the engine and its instances to
     // pieces first is a tenth of the time of a short command, and nothing on disk depends on it.
-    let runtime = ManuallyDrop::new(Runtime::builder().call_timeout(CALL_TIMEOUT).build()?);
+    let has_plugin = matches!(&parsed.command, Command::Run(arguments) if arguments.0.has_plugin());
+    let builder = Runtime::builder().call_timeout(CALL_TIMEOUT).compiles_nothing(!has_plugin);
+    let runtime = ManuallyDrop::new(builder.build()?);
     let workspace = runtime.open(&parsed.root)?.with_durability(parsed.durability.into());
     let workspace = ManuallyDrop::new(workspace);
     let coexist = parsed.coexist;
     match &parsed.command {
-        Command::Stage(arguments) => stage::run(&workspace, arguments, output),
+        Command::Stage(Later(arguments)) => stage::run(&workspace, arguments, output),
         Command::List => list::run(&workspace, output),
-        Command::Status(arguments) => status::run(&workspace, arguments, output),
-        Command::Run(arguments) => run::run(&runtime, &workspace, arguments, coexist, output),
-        Command::Log(arguments) => log::run(&workspace, arguments, output),
-        Command::Undo(arguments) => undo::run(&workspace, arguments, coexist, output),
-        Command::Memory(arguments) => memory::run(&workspace, arguments, output),
-        Command::Quarantine(arguments) => quarantine::run(&workspace, arguments, output),
+        Command::Status(Later(arguments)) => status::run(&workspace, arguments, output),
+        Command::Run(arguments) => run::run(&runtime, &workspace, &arguments.0, coexist, output),
+        Command::Log(Later(arguments)) => log::run(&workspace, arguments, output),
+        Command::Undo(Later(arguments)) => undo::run(&workspace, arguments, coexist, output),
+        Command::Memory(Later(arguments)) => memory::run(&workspace, arguments, output),
+        Command::Quarantine(Later(arguments)) => quarantine::run(&workspace, arguments, output),
         Command::Schema => schema::run(&workspace, output),
-        Command::Doctor(arguments) => doctor::run(&workspace, arguments, coexist, output),
-        Command::Unlock(arguments) => unlock::run(&workspace, arguments, coexist, output),
+        Command::Doctor(Later(arguments)) => doctor::run(&workspace, arguments, coexist, output),
+        Command::Unlock(Later(arguments)) => unlock::run(&workspace, arguments, coexist, output),
         Command::Gate(_) => Ok(()),
     }
 }
@@ -197,9 +203,16 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if error.use_stderr() && asked_for_json {
         return Output::new(true).failure(&Failure::usage(shown));
     }
-    // Nothing helps if the stream is closed. clap itself colours what it prints.
-    let _ = if shown == whole { error.print() } else { write!(io::stderr(), "{shown}") };
-    ExitCode::from(if error.use_stderr() { Failure::USAGE } else { 0 })
+    // clap itself colours what it prints.
+    let printed = if shown == whole { error.print() } else { write!(io::stderr(), "{shown}") };
+    if error.use_stderr() {
+        // Nothing helps if standard error is closed.
+        return ExitCode::from(Failure::USAGE);
+    }
+    match Failure::unless_printed(printed.and_then(|()| io::stdout().flush())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => Output::new(false).failure(&failure),
+    }
 }
 
 /// Sets right what a parent may have set: with SIGCHLD ignored nobody could wait for the command, and

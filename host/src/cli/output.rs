@@ -93,6 +93,16 @@ impl Failure {
         Failure::new(Failure::IO, "io", message)
     }
 
+    /// What became of what was written to standard output.
+    pub(super) fn unless_printed(printed: io::Result<()>) -> Result<(), Failure> {
+        match printed {
+            // The reader has seen enough, as in `consolidate list | head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(Failure::io(format!("cannot write to standard output: {error}"))),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// A file that was named on the command line.
     pub(super) fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
         let code = match error.kind() {
@@ -215,12 +225,7 @@ impl Output {
             }
             out.flush()
         };
-        match print() {
-            // The reader has seen enough, as in `consolidate list | head`.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(Failure::io(format!("cannot write to standard output: {error}"))),
-            Ok(()) => Ok(()),
-        }
+        Failure::unless_printed(print())
     }
 
     /// Prints the result of what is done already, which is told if it can't be printed: nobody should do it

@@ -123,6 +123,10 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
+    pub(super) fn has_plugin(&self) -> bool {
+        self.batched.has_plugin()
+    }
+
     /// What clap would say of one of the three ways only.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if self.command.is_empty() && !self.batched.has_plugin() {

@@ -5,6 +5,8 @@
 pub(crate) mod command;
 #[cfg(lean_wasi)]
 pub(crate) mod files;
+#[cfg(all(feature = "cli", target_os = "linux", target_env = "gnu"))]
+pub(crate) mod heap;
 pub(crate) mod image;
 #[cfg(all(feature = "compile", feature = "plugins"))]
 pub(crate) mod own;
