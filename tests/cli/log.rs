@@ -249,6 +249,23 @@ fn failed_run_is_logged_with_how_its_command_ended() {
     assert_eq!(workspace.ids(), ids);
 }
 
+/// An empty name, as a variable without a value gives it, names nobody.
+#[test]
+fn empty_pod_name_counts_as_none() {
+    let workspace = TestWorkspace::new();
+    for (arguments, variable) in [(&["--pod", ""][..], "variable"), (&["--pod="], ""), (&[], "")] {
+        workspace.stage(1);
+        let run = workspace.consolidate(["run"]).args(arguments).args(["--", "sh", "-c", "cat > lines"]);
+        run.env("CONSOLIDATION_POD", variable).run().exits(0);
+        let name = workspace.logged()[0]["owner"]["pod_name"].clone();
+        if variable.is_empty() {
+            assert!(name.as_str().is_some_and(|name| !name.is_empty()), "{arguments:?}: {name}");
+        } else {
+            assert_eq!(name, variable);
+        }
+    }
+}
+
 #[test]
 fn forced_unlock_is_logged_with_the_reason() {
     let workspace = TestWorkspace::new();
