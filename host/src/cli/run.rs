@@ -647,7 +647,8 @@ pub(super) fn pod_name(given: Option<&str>) -> String {
     let named = |name: &String| !name.is_empty();
     let given = given.map(str::to_owned).filter(named);
     let name = given.or_else(|| std::env::var("CONSOLIDATION_POD").ok().filter(named));
-    name.or_else(|| Some(crate::sys::command::host_name()).filter(named)).unwrap_or_else(|| "consolidate".into())
+    name.or_else(|| Some(crate::sys::command::host_name()).filter(named))
+        .unwrap_or_else(|| "consolidate".into())
 }
 
 /// A whole number that is not negative.
