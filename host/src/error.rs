@@ -71,14 +71,17 @@ pub enum Error {
     /// The handle's instance is gone, because of a trap or a timeout in an earlier call. A lock was
     /// cleared then and its entries stay.
     #[error(
-        "cannot {operation} in {}: the component failed in an earlier call of this handle; make a new one",
-        root.display()
+        "cannot {operation} in {}: the component failed in an earlier call of this handle{}; make a new one",
+        root.display(),
+        cause.as_ref().map(|cause| format!(" ({cause})")).unwrap_or_default()
     )]
     Dead {
         /// What was attempted.
         operation: &'static str,
         /// The workspace.
         root: PathBuf,
+        /// What the earlier call failed with, if that is known.
+        cause: Option<String>,
     },
 
     /// A snapshot was passed to a lock that it was not taken under.
@@ -101,7 +104,8 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The host itself failed: wasmtime, a thread or the system's source of randomness.
+    /// The host itself failed: wasmtime, a thread, memory that the system does not have, or its source of
+    /// randomness.
     #[error("cannot {operation}: {reason}")]
     Engine {
         /// What was attempted.
@@ -255,6 +259,8 @@ pub(crate) enum Fault {
     Timeout { after: Duration },
     /// It was refused memory.
     OutOfMemory { limit: usize },
+    /// It was allowed memory that the system does not have for it.
+    Starved { source: io::Error },
     /// Anything else.
     Trap { reason: String, source: Source },
     /// It was not the component: a thread could not be had.
@@ -278,7 +284,18 @@ impl Fault {
     pub(crate) fn of_the_host_unless_trapped(self) -> Fault {
         match self {
             Fault::Trap { reason, source } if !root_cause(&*source).is::<wasmtime::Trap>() => {
-                Fault::Host(io::Error::other(format!("the sandbox can't be set up: {reason}")))
+                Fault::Host(not_set_up(&reason))
+            }
+            other => other,
+        }
+    }
+
+    /// Where code of a plugin may have run already: only what the system says was the host.
+    #[cfg(feature = "plugins")]
+    pub(crate) fn of_the_host_if_the_system_refused(self) -> Fault {
+        match self {
+            Fault::Trap { reason, source } if system_error(&*source).is_some() => {
+                Fault::Host(not_set_up(&reason))
             }
             other => other,
         }
@@ -290,9 +307,32 @@ impl Fault {
             Fault::Timeout { after } => Error::Timeout { operation, root, after },
             Fault::OutOfMemory { limit } => Error::OutOfMemory { operation, root, limit },
             Fault::Trap { reason, source } => Error::Trap { operation, root, reason, source },
+            Fault::Starved { source } => Error::engine(operation, io::Error::other(starved(&source))),
             Fault::Host(source) => Error::engine(operation, source),
         }
     }
+}
+
+/// What it means that the system has no memory for a growth, and what helps.
+pub(crate) fn starved(source: &io::Error) -> String {
+    format!("the system has no more memory for it: {source}; allow this process more (`ulimit -v`)")
+}
+
+fn not_set_up(reason: &str) -> io::Error {
+    io::Error::other(format!(
+        "the sandbox can't be set up: {reason}; look at the limits of this process (`ulimit -v`, `-f`, `-n`)"
+    ))
+}
+
+/// The answer of the system that an error comes from, if it comes from one.
+pub(crate) fn system_error(error: &(dyn StdError + 'static)) -> Option<io::Error> {
+    let cause = root_cause(error);
+    #[cfg(unix)]
+    if let Some(errno) = cause.downcast_ref::<rustix::io::Errno>() {
+        return Some((*errno).into());
+    }
+    let error = cause.downcast_ref::<io::Error>()?;
+    Some(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
 }
 
 fn root_cause<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {

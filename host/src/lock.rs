@@ -15,7 +15,7 @@ use crate::workspace::{Answer, Shared, lock_options, strings, token, whole_secon
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
@@ -40,6 +40,8 @@ pub(crate) struct Held {
     seat: Mutex<Option<Instance>>,
     token: String,
     lost: AtomicBool,
+    /// What the instance has failed with.
+    failure: OnceLock<String>,
     /// How many entries may be set to be deleted, at the most.
     consumed: AtomicU64,
     /// A command works for this lock.
@@ -78,6 +80,7 @@ impl Lock {
             seat: Mutex::new(Some(instance)),
             token,
             lost: AtomicBool::new(false),
+            failure: OnceLock::new(),
             consumed: AtomicU64::new(0),
             has_command: AtomicBool::new(false),
         });
@@ -501,7 +504,8 @@ impl Held {
     ) -> Result<T, Error> {
         // Taken out, so that a panic leaves the seat empty: what the instance was doing is unknown.
         let Some(mut instance) = seat.take() else {
-            return Err(Error::Dead { operation, root: self.workspace.root().to_owned() });
+            let cause = self.failure.get().cloned();
+            return Err(Error::Dead { operation, root: self.workspace.root().to_owned(), cause });
         };
         match instance.call(call) {
             Ok(answer) => {
@@ -522,6 +526,7 @@ impl Held {
                 drop(instance);
                 self.lost.store(true, Ordering::Release);
                 let error = self.workspace.report_fault(operation, fault);
+                let _ = self.failure.set(error.to_string());
                 self.abandon();
                 Err(error)
             }

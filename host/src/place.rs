@@ -53,7 +53,7 @@ impl<'lock> Place<'lock> {
         };
         let mut seat = seat.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut instance) = seat.take() else {
-            return Err(Error::Dead { operation, root: workspace.root().to_owned() });
+            return Err(Error::Dead { operation, root: workspace.root().to_owned(), cause: None });
         };
         match instance.call(call) {
             Ok(answer) => {

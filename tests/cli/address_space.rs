@@ -83,3 +83,45 @@ fn same_entries_come_out_with_and_without_a_limit() {
     assert_eq!(workspace.text("confined"), workspace.text("free"));
     assert_eq!(ids_in(&workspace.text("free")).len(), 300);
 }
+
+/// Neither the plugin nor an entry can do anything about it: nothing is counted against them, and what was wrong is the
+/// last thing that is said.
+#[test]
+fn memory_that_the_system_does_not_have_is_blamed_on_no_entry() {
+    let workspace = TestWorkspace::new();
+    let text = "word ".repeat(8_000);
+    let lines: String = (0..300)
+        .map(|number| {
+            format!(
+                r#"{{"source":{{"segment_id":"s{number}","range":[0,9]}},"discussions":[{{"topic":"t {}","points":["{number} {text}"]}}]}}"#,
+                number % 5
+            ) + "\n"
+        })
+        .collect();
+    fs::write(workspace.root().join("more"), lines).expect("a file");
+    workspace.consolidate(["stage", "--durability", "none", "more"]).run().exits(0);
+    let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/digest.wasm");
+    let mut short = 0;
+    // In kB, to where everything is done.
+    for limit in (100_000..).step_by(25_000) {
+        let script = format!(
+            "ulimit -v {limit}; exec \"$CONSOLIDATE\" --json run --durability none --max-attempts 1 --batch-bytes 100000 --plugin {}",
+            plugin.display()
+        );
+        let ran = Program::shell(&script).env("CONSOLIDATION_CACHE", "").current_dir(workspace.root()).run();
+        assert!(!workspace.has("_staging/quarantine"), "{limit}: {}", ran.err);
+        if ran.status.success() {
+            break;
+        }
+        short += 1;
+        // Where there is too little even for its threads, the program is ended.
+        let Ok(document) = serde_json::from_str::<serde_json::Value>(&ran.out) else { continue };
+        let message = document["error"]["message"].as_str().expect("a message");
+        let exit = document["error"]["exit"].as_u64().expect("a number");
+        assert!([74, 75].contains(&exit), "{limit}: {document}");
+        let told = ["system", "sandbox", "thread", "os error"].iter().any(|word| message.contains(word));
+        assert!(told, "{limit}: {message}");
+    }
+    assert!(short > 0, "there was memory enough from the beginning");
+    assert_eq!(workspace.ids(), [] as [String; 0]);
+}

@@ -145,7 +145,7 @@ fn strange_pod_names_are_kept_as_they_are() {
     let workspace = TestWorkspace::new();
     workspace.stage(1);
     let long = "n".repeat(300);
-    for name in ["", "quo\"te\nline\u{1b}[31m", "Gr\u{fc}\u{df}e \u{2603}", &long] {
+    for name in [" ", "quo\"te\nline\u{1b}[31m", "Gr\u{fc}\u{df}e \u{2603}", &long] {
         let script = "cp _staging/.consolidation.lock record; exit 1";
         let ran = workspace.consolidate(["run", "--pod", name, "--", "sh", "-c", script]).run().exits(70);
         let record: serde_json::Value = serde_json::from_str(&workspace.text("record")).expect("JSON");

@@ -272,6 +272,22 @@ fn version_is_that_of_the_package() {
     assert_eq!(help(&["--version"]), format!("consolidate {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+/// clap would take the inner one, and something be done to the other workspace.
+#[test]
+fn workspace_that_is_given_before_and_behind_the_subcommand_is_refused() {
+    let (one, other) = (TestWorkspace::new(), TestWorkspace::new());
+    one.stage(1);
+    let (one_root, other_root) = (one.root().to_str().expect("UTF-8"), other.root().to_str().expect("UTF-8"));
+    let inner = format!("--root={one_root}");
+    let ran = Program::consolidate(["--root", other_root, "list", &inner]).run().exits(2);
+    assert!(ran.err.contains("'--root' is given more than once"), "{}", ran.err);
+    Program::consolidate(["list", "--durability", "none", "--durability", "none", &inner]).run().exits(2);
+    // What stands behind `--` is the command's.
+    let command = ["run", &inner, "--", "echo", "--root", "x"];
+    Program::consolidate(command).run().exits(0);
+    assert_eq!(one.ids(), [] as [String; 0]);
+}
+
 #[test]
 fn wrong_usage_exits_2_and_says_what_is_wrong() {
     let cases: &[&[&str]] = &[

@@ -95,6 +95,15 @@ fn entry_that_is_not_there_is_an_error_and_those_before_it_are_done() {
 }
 
 #[test]
+fn entry_that_is_named_twice_is_meant_once() {
+    let (workspace, ids) = with_failed(2);
+    let twice = |action, id: &str| workspace.consolidate(["quarantine", action, id, id]).run().exits(0).out;
+    assert_eq!(twice("retry", &ids[0]), "staged 1 entry again\n");
+    assert_eq!(twice("drop", &ids[1]), "deleted 1 entry\n");
+    assert_eq!(workspace.ids(), [ids[0].clone()]);
+}
+
+#[test]
 fn wrong_usage_of_the_quarantine() {
     let workspace = TestWorkspace::new();
     for arguments in [&[][..], &["retry"], &["drop"], &["drop", "--all", "x"], &["list", "x"], &["empty"]] {

@@ -134,9 +134,13 @@ fn entry_at_fault_is_left_out_and_named() {
     assert_eq!(ran.err, expected);
     assert_eq!(workspace.ids(), [ids[2].clone()]);
     workspace.stage_positions(&[5]);
-    let ran = workspace.update(&["--json", "--max-attempts", "2"], &script).run().exits(0).json();
+    let ran = workspace.update(&["--json"], &script).run().exits(0).json();
+    assert_eq!((&ran["entries"], &ran["left"]), (&1.into(), &1.into()), "it waits for the next run");
+    workspace.stage_positions(&[6]);
+    let ran = workspace.update(&["--json", "--max-attempts", "3"], &script).run().exits(0).json();
+    assert_eq!((&ran["entries"], &ran["left"]), (&1.into(), &0.into()), "it is in the quarantine");
     assert_eq!(ran["failed_entries"][0]["id"], ids[2].as_str());
-    assert_eq!(ran["failed_entries"][0]["attempts"], 2);
+    assert_eq!(ran["failed_entries"][0]["attempts"], 3);
     assert_eq!(ran["failed_entries"][0]["quarantined"], true);
     assert_eq!(workspace.ids(), [] as [String; 0]);
 }

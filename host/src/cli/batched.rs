@@ -325,7 +325,11 @@ fn show(output: &Output, done: &Consolidation) -> Result<(), Failure> {
         lost: done.lock_lost,
         ..ReleaseReport::default()
     };
-    output.result_of(run::DONE, &document("consolidated", done), |out| {
+    let mut in_json = document("consolidated", done);
+    // The failed ones that are not in the quarantine wait for the next run too; people read of them above.
+    let waiting = done.failed.iter().filter(|failed| !failed.quarantined).count() as u64;
+    in_json["left"] = json!(done.left + waiting);
+    output.result_of(run::DONE, &in_json, |out| {
         write!(out, "consolidated {}", count(done.entries, "entry", "entries"))?;
         write!(out, ": {} created, {} changed", count(done.created, "record", "records"), done.changed)?;
         if !done.failed.is_empty() {

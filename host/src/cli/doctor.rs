@@ -8,10 +8,10 @@ use serde_json::json;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-It removes what is nobody's any more: locks and flags of dead owners, unfinished runs (they are ended
-as the next run would), outcomes older than they are kept, and temporary files that are more than a
-day old, by their name and by their time. Files that can't be read or don't belong where they are
-are named and left: what to do with them is up to you.")]
+It removes what is nobody's any more: locks and flags of dead owners, unfinished runs (they are
+ended as the next run would), outcomes older than they are kept, and temporary files that are more
+than a day old, by their name and by their time. Files that can't be read or don't belong where
+they are are named and left: what to do with them is up to you.")]
 pub(super) struct Arguments {
     /// Remove what is left over; takes the lock for that moment
     #[arg(long)]

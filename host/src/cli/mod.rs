@@ -156,10 +156,30 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Options that every subcommand has, and that say where and how. clap takes the inner one of two that stand before
+/// and behind the subcommand, and something would be done to a workspace that was not meant.
+const ONCE: [&str; 2] = ["--root", "--durability"];
+
+fn refuse_twice(arguments: &[OsString]) -> Result<(), clap::Error> {
+    let own =
+        || arguments.iter().take_while(|argument| *argument != "--").filter_map(|argument| argument.to_str());
+    for option in ONCE {
+        let is_it = |argument: &&str| {
+            argument.strip_prefix(option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        if own().filter(is_it).count() > 1 {
+            let message = format!("the option '{option}' is given more than once\n");
+            return Err(Arguments::command().error(clap::error::ErrorKind::ArgumentConflict, message));
+        }
+    }
+    Ok(())
+}
+
 /// What [`Parser::try_parse_from`] does, and leaves the description of all commands to the end of the process.
 fn parse(arguments: &[OsString]) -> Result<Arguments, clap::Error> {
     let mut command = ManuallyDrop::new(Arguments::command());
     let mut matches = ManuallyDrop::new(command.try_get_matches_from_mut(arguments)?);
+    refuse_twice(arguments)?;
     Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 

@@ -195,6 +195,9 @@ impl From<PluginError> for Failure {
     fn from(error: PluginError) -> Self {
         match &error {
             PluginError::Read { path, source } => Failure::file("read the plugin", path, source),
+            PluginError::Host { .. } => {
+                Failure::new(Failure::IO, ErrorCode::Internal.as_str(), error.to_string())
+            }
             _ => Failure::new(Failure::CONSOLIDATOR, "plugin", error.to_string()),
         }
     }

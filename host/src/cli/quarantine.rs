@@ -3,6 +3,7 @@
 use super::output::{Failure, Output, count, printable};
 use crate::{EntryId, Error, QuarantinedEntry, Workspace};
 use serde_json::json;
+use std::collections::HashSet;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -42,9 +43,7 @@ impl Arguments {
             Action::Retry(Which { ids, all: false }) | Action::Drop(Which { ids, all: false })
                 if ids.is_empty() =>
             {
-                Err(Failure::usage(
-                    "no entry was named: give ids, as `quarantine list` shows them, or --all; see `quarantine --help`",
-                ))
+                Err(Failure::usage("no entry was named: give ids, as `quarantine list` shows them, or --all"))
             }
             _ => Ok(()),
         }
@@ -56,7 +55,9 @@ impl Which {
         if self.all {
             return Ok(workspace.quarantined()?.into_iter().map(|entry| entry.id).collect());
         }
-        Ok(self.ids.clone())
+        // One that is named twice is meant once.
+        let mut seen = HashSet::new();
+        Ok(self.ids.iter().filter(|id| seen.insert(*id)).cloned().collect())
     }
 }
 

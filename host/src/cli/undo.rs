@@ -7,9 +7,9 @@ use serde_json::json;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Puts the memory records that a run changed back to what they were before it, as a run of its own, which
-can be undone too. It is refused if any of them was changed since, or if what they were is not known any
-more. The entries of the run stay consumed.")]
+Puts the memory records that a run changed back to what they were before it, as a run of its own,
+which can be undone too. It is refused if any of them was changed since, or if what they were is not
+known any more. The entries of the run stay consumed.")]
 pub(super) struct Arguments {
     /// The run, as `log` shows it
     run: String,

@@ -18,7 +18,7 @@ mod world;
 use crate::consolidator::{Consolidator, ConsolidatorError};
 use crate::draft::Draft;
 use crate::engine::Runtime;
-use crate::error::{Fault, one_line};
+use crate::error::{Fault, one_line, starved};
 use crate::types::{Entry, Update};
 use log::Log;
 use sandbox::{CallError, Instance};
@@ -269,6 +269,15 @@ pub enum PluginError {
         /// Why.
         reason: String,
     },
+
+    /// The host has not what it takes to run it, which says nothing of the plugin.
+    #[error("cannot start the plugin {file}: {reason}")]
+    Host {
+        /// The plugin.
+        file: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A plugin that was loaded and has started. It is one consolidator with one instance, which serves
@@ -334,9 +343,12 @@ impl Plugin {
             interrupted: Arc::default(),
             instance: None,
         };
-        let (instance, info) = plugin.start().map_err(|fault| PluginError::Start {
-            file: plugin.file.clone(),
-            reason: plugin.in_words(&fault),
+        let (instance, info) = plugin.start().map_err(|fault| {
+            let (file, reason) = (plugin.file.clone(), plugin.in_words(&fault));
+            match fault {
+                Fault::Host(_) | Fault::Starved { .. } => PluginError::Host { file, reason },
+                _ => PluginError::Start { file, reason },
+            }
         })?;
         let name = clip(&info.name, MAX_NAME);
         let version = clip(&info.version, MAX_NAME);
@@ -356,6 +368,7 @@ impl Plugin {
     /// A fresh instance, and what it says of itself.
     fn start(&self) -> Result<(Instance, world::Info), Fault> {
         Instance::start(&self.runtime, &self.world, &self.options, &self.log, &self.interrupted)
+            .map_err(Fault::of_the_host_if_the_system_refused)
     }
 
     /// What a failure says of the plugin.
@@ -385,7 +398,8 @@ impl Plugin {
                 )
             }
             Fault::Trap { reason, .. } => format!("trapped: {}", clip(reason, MAX_MESSAGE)),
-            Fault::Host(error) => format!("the host has no thread to run it: {error}"),
+            Fault::Starved { source } => starved(source),
+            Fault::Host(error) => format!("the host can't run it: {error}"),
         }
     }
 
@@ -395,7 +409,8 @@ impl Plugin {
             Fault::Timeout { .. } if self.interrupted.load(Ordering::Relaxed) => {
                 ConsolidatorError::Temporary(self.failure("interrupted"))
             }
-            Fault::Host(_) => ConsolidatorError::Temporary(message),
+            // Nobody's fault but the host's, and the next run may have more.
+            Fault::Starved { .. } | Fault::Host(_) => ConsolidatorError::Temporary(message),
             _ => ConsolidatorError::Batch(message),
         }
     }

@@ -2,7 +2,7 @@
 //! counted for the whole store, and no guest code runs outside of [`run`], which sets its deadline.
 
 use crate::engine::Runtime;
-use crate::error::Fault;
+use crate::error::{Fault, system_error};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,6 +27,8 @@ pub(crate) struct Limits {
     table_elements: Amount,
     max_instances: usize,
     refused: bool,
+    /// Why the system did not give what was allowed.
+    starved: Option<io::Error>,
     /// When the call in progress must be over; none if that is further away than the clock goes.
     deadline: Option<Instant>,
     /// The most memory that a store has had which notes it here.
@@ -42,6 +44,7 @@ impl Limits {
             table_elements: Amount::new(max_table_elements),
             max_instances,
             refused: false,
+            starved: None,
             deadline: None,
             peak: Arc::default(),
             interrupted: Arc::default(),
@@ -73,6 +76,7 @@ impl Limits {
 
     fn begin(&mut self, timeout: Duration) {
         self.refused = false;
+        self.starved = None;
         self.deadline = Instant::now().checked_add(timeout);
     }
 
@@ -118,8 +122,12 @@ impl ResourceLimiter for Limits {
         Ok(allowed)
     }
 
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.refused = true;
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // The other failures are the guest's: it wants more than a memory of its type can have.
+        match system_error(error.as_ref()) {
+            Some(error) => self.starved = Some(error),
+            None => self.refused = true,
+        }
         Ok(())
     }
 
@@ -180,7 +188,9 @@ pub(crate) fn run<T: Limited, R: Send>(
             return Fault::Timeout { after: timeout };
         }
         let limits = store.data_mut().limits();
-        if limits.refused {
+        if let Some(source) = limits.starved.take() {
+            Fault::Starved { source }
+        } else if limits.refused {
             Fault::OutOfMemory { limit: limits.memory.limit }
         } else {
             Fault::trap(&store.data().printed(), error)
@@ -244,5 +254,17 @@ mod tests {
         assert!(!limits.memory_growing(100, 101, None).expect("no trap"));
         assert!(limits.table_growing(0, 1, Some(1)).expect("no trap"));
         assert!(!limits.table_growing(0, 1, None).expect("no trap"));
+    }
+
+    #[test]
+    fn what_the_system_does_not_give_is_told_from_what_is_not_allowed() {
+        let mut limits = Limits::new(100, 1, 1);
+        limits.memory_grow_failed(wasmtime::Error::msg("beyond the type's limits")).expect("no trap");
+        assert!(limits.refused && limits.starved.is_none());
+        limits.begin(Duration::from_secs(1));
+        let no_memory = io::Error::from(io::ErrorKind::OutOfMemory);
+        let error = wasmtime::Error::new(no_memory).context("failed to grow");
+        limits.memory_grow_failed(error).expect("no trap");
+        assert!(!limits.refused && limits.starved.is_some());
     }
 }

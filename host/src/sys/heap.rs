@@ -23,6 +23,9 @@ pub(crate) fn prepare() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAPPING);
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+        // An arena for each thread is 64 MiB of address space, which a process with a limit (`ulimit -v`) has not,
+        // and few threads of a command work at the same time.
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
     let mut block = Vec::<u8>::new();
     if block.try_reserve_exact(USED).is_err() {
