@@ -57,6 +57,9 @@ struct BeforeRecord {
 }
 
 /// What became of a record that was to be removed.
+/// How often a directory is made again that somebody removes at the same moment.
+const MAX_AGAIN: u32 = 8;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Aside {
     /// It is put aside.
@@ -177,8 +180,23 @@ impl<D: Dir> Runs<D> {
         if changes.is_empty() {
             return Ok(None);
         }
+        self.try_apply(run, changes, durability).map_err(|mut error| {
+            error.message = format!(
+                "run {run} is committed, and {}; the next run goes on with it and deletes the entries then",
+                error.message
+            );
+            error
+        })
+    }
+
+    fn try_apply(
+        &self,
+        run: RunId,
+        changes: &[ChangedRecord],
+        durability: Durability,
+    ) -> Result<Option<String>> {
         // Without durability a power failure may have taken it.
-        let (memory, _) = open_or_create(&*self.root, MEMORY, MEMORY)?;
+        let (mut memory, mut remade) = open_or_create(&*self.root, MEMORY, MEMORY)?;
         let (mut kept, mut left, mut aside) = (Vec::new(), Vec::new(), Vec::new());
         let mut old = None;
         for (index, change) in indexed(changes) {
@@ -188,7 +206,6 @@ impl<D: Dir> Runs<D> {
             if !self.is_there(&content.name())? {
                 continue;
             }
-            let (dir, _) = open_or_create(&memory, name.kind(), &kind_path(name.kind()))?;
             let before = match &mut old {
                 Some(old) => &*old,
                 unread => &*unread.insert(match self.before(run) {
@@ -198,28 +215,54 @@ impl<D: Dir> Runs<D> {
                 }),
             };
             let before = find(before.as_deref(), index, &name);
-            if change.removed {
-                let what = self.put_aside(&dir, content, &name, before, durability)?;
-                if what == Aside::PutBack {
-                    left.push(name.path());
+            for again in 0.. {
+                let path = kind_path(name.kind());
+                let opened = match open_or_create(&memory, name.kind(), &path) {
+                    // Somebody has removed `memory`, which was empty, after we opened it.
+                    Err(error) if error.code == ErrorCode::NotFound && again < MAX_AGAIN => {
+                        (memory, _) = open_or_create(&*self.root, MEMORY, MEMORY)?;
+                        continue;
+                    }
+                    opened => opened,
+                };
+                let (dir, created) = opened?;
+                remade |= created || again > 0;
+                if change.removed {
+                    let what = self.put_aside(&dir, content, &name, before, durability)?;
+                    if what == Aside::PutBack {
+                        left.push(name.path());
+                    }
+                    aside.push((content, what == Aside::ToRemove));
+                    break;
                 }
-                aside.push((content, what == Aside::ToRemove));
-                continue;
-            }
-            if self.keep_edited(&dir, content, &name, before)? {
-                kept.push(name.path());
-            }
-            match self.unfinished.rename(&content.name(), &dir, &name.file_name()) {
-                Ok(()) => {}
-                // Another process was faster.
-                Err(error) if error.kind == FsErrorKind::NotFound => {}
-                Err(error) => return Err(unapplied(run, &name.path(), &error.to_string())),
+                if self.keep_edited(&dir, content, &name, before)? {
+                    kept.push(name.path());
+                }
+                match self.unfinished.rename(&content.name(), &dir, &name.file_name()) {
+                    Ok(()) => break,
+                    Err(error) if error.kind == FsErrorKind::NotFound => {
+                        // Another process was faster.
+                        if !self.is_there(&content.name())? {
+                            break;
+                        }
+                        // Or somebody has removed the directory of the kind, which was empty, after we opened it,
+                        // as what tidies up does: the first record of a kind must not go with it.
+                        if again == MAX_AGAIN {
+                            return Err(unapplied(&name.path(), "its directory is removed again and again"));
+                        }
+                    }
+                    Err(error) => return Err(unapplied(&name.path(), &error.to_string())),
+                }
             }
         }
         let sync = |dir: &D, path: &str| match durability {
-            Durability::Full => sync_names(dir).map_err(|error| unapplied(run, path, &error.to_string())),
+            Durability::Full => sync_names(dir).map_err(|error| unapplied(path, &error.to_string())),
             Durability::None => Ok(()),
         };
+        if remade {
+            sync(&memory, MEMORY)?;
+            sync(&self.root, ".")?;
+        }
         // Also if nothing was left to rename: who renamed it may not have come to this.
         if durability == Durability::Full {
             for kind in kinds(changes.iter().map(|change| change.kind.as_str())) {
@@ -260,10 +303,10 @@ impl<D: Dir> Runs<D> {
         let current = match dir.read_file(&name.file_name(), MAX_RECORD_BYTES) {
             Ok(Content::Whole(current)) => current,
             Ok(Content::TooLarge(_) | Content::NotAFile(_)) => {
-                return Err(unapplied(content.run, &name.path(), "something else stands in its place"));
+                return Err(unapplied(&name.path(), "something else stands in its place"));
             }
             Err(error) if error.kind == FsErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(unapplied(content.run, &name.path(), &error.to_string())),
+            Err(error) => return Err(unapplied(&name.path(), &error.to_string())),
         };
         let expected = before.and_then(|record| record.before.as_deref());
         let made = before.and_then(|record| record.after);
@@ -276,7 +319,7 @@ impl<D: Dir> Runs<D> {
         // The first name may be taken by an earlier try, which was killed while it wrote it, or which found
         // another text; under the second one there can only be a part of this text.
         let first = format!("{name}.md");
-        let failed = |error: FsError| unapplied(content.run, &before_path(&first), &error.to_string());
+        let failed = |error: FsError| unapplied(&before_path(&first), &error.to_string());
         let is_kept = keep_text(&before, &first, &current).map_err(failed)?;
         if !is_kept {
             let second = format!("{name}.{:016x}.md", Digest::of(&current).fnv1a);
@@ -300,7 +343,7 @@ impl<D: Dir> Runs<D> {
         durability: Durability,
     ) -> Result<Aside> {
         let (aside, file) = (content.aside_name(), name.file_name());
-        let failed = |error: FsError| unapplied(content.run, &name.path(), &error.to_string());
+        let failed = |error: FsError| unapplied(&name.path(), &error.to_string());
         if !self.is_there(&aside)? {
             match dir.rename(&file, &self.unfinished, &aside) {
                 Ok(()) => {}
@@ -354,8 +397,10 @@ impl<D: Dir> Runs<D> {
                 }
                 gone(self.unfinished.unlink(&aside))
             }
-            Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
-            Err(error) if error.kind == FsErrorKind::Exists => gone(self.keep_aside(content)),
+            // Another process was faster, or the directory was removed.
+            Err(error) if matches!(error.kind, FsErrorKind::NotFound | FsErrorKind::Exists) => {
+                gone(self.keep_aside(content))
+            }
             // No hard links here.
             Err(_) => match dir.stat(&file) {
                 Err(error) if error.kind == FsErrorKind::NotFound => {
@@ -636,11 +681,8 @@ fn not_before(path: &str, reason: &str) -> Error {
     Error::new(ErrorCode::Unusable, format!("{path} can't be read: {reason}; move it away")).at(path)
 }
 
-fn unapplied(run: RunId, path: &str, reason: &str) -> Error {
-    let message = format!(
-        "run {run} is committed, and {path} can't be written: {reason}; mend that, the next run goes on with it and deletes the entries then"
-    );
-    Error::new(ErrorCode::Io, message).at(path)
+fn unapplied(path: &str, reason: &str) -> Error {
+    Error::new(ErrorCode::Io, format!("{path} can't be written: {reason}; mend that")).at(path)
 }
 
 fn named(paths: &[String]) -> String {

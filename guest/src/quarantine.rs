@@ -1,5 +1,6 @@
 //! Entries that a consolidator fails on. Invariant: an entry is in the staging directory or in the
-//! quarantine, whole, at every moment and never in both; nothing but an explicit drop deletes one.
+//! quarantine, whole, at every moment and never in both; nothing deletes one from there but an explicit drop, and
+//! the run that has consumed it.
 //!
 //! ```text
 //! record a failure, by the owner of the lock:
@@ -23,7 +24,8 @@
 //! at that very moment.
 //!
 //! A late owner, one that was stopped in step 3 for longer than its lease, may set aside what its successor
-//! has read. The entry is then in the quarantine, and may be in memory too; it is not lost.
+//! has read. If the successor consumes it all the same, it deletes it there ([`delete_set_aside`]), or a retry
+//! would have it consumed once more.
 
 use crate::durable::{Durability, replace, sync_names};
 use crate::error::{Error, ErrorCode, Result};
@@ -385,6 +387,30 @@ impl<D: Dir, S: System> Held<D, S> {
     ) -> core::result::Result<(), FsError> {
         replace(dir, &fleeting_id(&self.system).temporary_name(), name, note, durability)
     }
+}
+
+/// Deletes entries that a committed run consumed and that are not staged any more, should they be in the
+/// quarantine. Returns how many there were, and those that can't be deleted, each with the reason.
+pub(crate) fn delete_set_aside<D: Dir>(staging: &D, ids: &[EntryId]) -> (u64, Vec<(EntryId, String)>) {
+    let (mut removed, mut failed) = (0, Vec::new());
+    // Where it is no directory there is no quarantine.
+    let Ok(quarantine) = staging.open_dir(QUARANTINE) else { return (removed, failed) };
+    for id in ids {
+        match quarantine.unlink(&id.file_name()) {
+            Ok(()) => {
+                removed += 1;
+                // What stays is a note of nobody.
+                let _ = quarantine.unlink(&id.reason_name());
+            }
+            Err(error) if error.kind == FsErrorKind::NotFound => {}
+            Err(error) => failed.push((*id, error.to_string())),
+        }
+    }
+    if removed > 0 {
+        // Before the run counts as ended. If it fails, a crash of the machine may bring one back.
+        let _ = sync_names(&quarantine);
+    }
+    (removed, failed)
 }
 
 /// Removes notes of entries that are gone, and temporary files that killed writers left among them. The

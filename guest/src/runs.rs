@@ -38,6 +38,7 @@ use crate::memory::Change;
 use crate::order;
 use crate::outcome::{EndedBy, Ending, MAX_OUTCOME_BYTES, Outcome};
 use crate::prelude::*;
+use crate::quarantine::delete_set_aside;
 use crate::record::LockRecord;
 use crate::system::System;
 use crate::time::parse_rfc3339;
@@ -119,15 +120,22 @@ impl Deleted {
     }
 }
 
-/// Deletes entries. Passes over those that are gone and goes on past those that can't be deleted.
+/// Deletes entries that are consumed, wherever a late owner has put them. Passes over those that are gone and goes on past those that can't be deleted.
 pub(crate) fn delete_entries<D: Dir>(staging: &D, ids: impl IntoIterator<Item = EntryId>) -> Deleted {
     let mut deleted = Deleted::default();
+    let mut missing = Vec::new();
     for id in ids {
         match staging.unlink(&id.file_name()) {
             Ok(()) => deleted.removed += 1,
-            Err(error) if error.kind == FsErrorKind::NotFound => deleted.missing += 1,
+            Err(error) if error.kind == FsErrorKind::NotFound => missing.push(id),
             Err(error) => deleted.failed.push((id, error.to_string())),
         }
+    }
+    if !missing.is_empty() {
+        let (removed, failed) = delete_set_aside(staging, &missing);
+        deleted.missing = missing.len() as u64 - removed - failed.len() as u64;
+        deleted.removed += removed;
+        deleted.failed.extend(failed);
     }
     deleted
 }

@@ -1,6 +1,6 @@
 //! `consolidate doctor`, and the option that says what is synchronised.
 
-use super::process::tidy;
+use super::process::{Program, tidy};
 use crate::support::{TestWorkspace, entry_id, new_entry_id, original_record, set_age};
 use insta::assert_snapshot;
 use std::fs;
@@ -112,7 +112,7 @@ fn fix_is_refused_while_the_lock_is_held() {
 #[test]
 fn missing_root_is_an_error_and_no_finding() {
     let workspace = TestWorkspace::new();
-    workspace.consolidate(["doctor", "--root", "nowhere"]).run().exits(74);
+    Program::consolidate(["doctor", "--root", "nowhere"]).run().exits(74);
     workspace.consolidate(["doctor", "surplus"]).run().exits(2);
 }
 

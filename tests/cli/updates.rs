@@ -470,3 +470,18 @@ fn command_of_the_readme_writes_records_and_bears_entries_twice() {
     let text = std::fs::read_to_string(&path).expect("a record");
     assert!(text.contains("\nby hand\n\n---\nand no front matter\n- "), "{text}");
 }
+
+/// Who reads the document alone must not think that nothing was done.
+#[test]
+fn failure_of_the_workspace_after_a_commit_tells_what_was_committed_before() {
+    let workspace = TestWorkspace::new();
+    let ids = workspace.stage(2);
+    let script = r#"cat > /dev/null
+        if [ -e first ]; then kind=b; touch memory/b; else kind=a; touch first; fi
+        echo '{"kind":"'$kind'","slug":"s","title":"T","body":"text"}'"#;
+    let ran = workspace.update(&["--json", "--batch-entries", "1"], script).run().exits(74);
+    let run = &ran.json_error()["run"];
+    assert_eq!((&run["entries"], &run["records"]["created"]), (&1.into(), &1.into()), "{}", ran.out);
+    assert_eq!(run["runs"].as_array().map(Vec::len), Some(1));
+    assert_eq!(workspace.ids(), ids[1..]);
+}

@@ -340,6 +340,81 @@ fn recovery_killed_before_any_call_makes_all_changes_or_none() {
     assert!(seen.len() >= 12, "{seen:?}");
 }
 
+/// What tidies up removes empty directories (`find -type d -empty -delete`, git), and that of a kind is empty until
+/// its first record is put there.
+#[test]
+fn directory_that_is_removed_while_it_is_empty_takes_no_record_along() {
+    for durability in [Durability::Full, Durability::None] {
+        for number in 0.. {
+            let place = Place::new();
+            let faults = Faults::none();
+            let (held, run) = place.hold(&faults, durability);
+            let root = place.workspace.root().to_owned();
+            faults.become_(move |index, _| {
+                if index == number {
+                    let _ = fs::remove_dir(root.join("memory/other"));
+                }
+                Fault::Pass
+            });
+            let released = held.release_with_cleanup();
+            let calls = faults.calls();
+            place.world.end(OWN);
+            let told = format!("removed before call {number}");
+            assert!(released.is_ok(), "{told}: {released:?}");
+            assert!(place.is_done_for_good(run, &told), "{told}: it says that it is done");
+            if calls.len() <= number {
+                break;
+            }
+        }
+    }
+}
+
+/// It is `memory` itself, or any directory at any time: then it may fail, and nothing is lost.
+#[test]
+fn directories_that_are_removed_again_and_again_lose_no_record() {
+    let mut failed = 0;
+    for number in 0.. {
+        let place = Place::new();
+        for (kind, slug, _, _) in RECORDS {
+            // Nothing is there before.
+            let _ = fs::remove_file(place.path(kind, slug));
+        }
+        let created = |kind, slug| change(kind, slug, None, Some("text\n"));
+        let faults = Faults::none();
+        let pod = place.workspace.open_faulty(&place.world.start(OWN), &faults);
+        let (mut held, _) = pod.acquire(&options(Durability::Full)).expect("held");
+        pod.record_consumed(&mut held, vec![place.entry]).expect("recorded");
+        held.take_changes(vec![created("fact", "one"), created("other", "two")]).expect("taken");
+        let root = place.workspace.root().to_owned();
+        faults.become_(move |index, _| {
+            if index >= number && index < number + 40 {
+                for path in ["memory/fact", "memory/other", "memory"] {
+                    let _ = fs::remove_dir(root.join(path));
+                }
+            }
+            Fault::Pass
+        });
+        let released = held.release_with_cleanup();
+        let calls = faults.calls();
+        place.world.end(OWN);
+        if let Err(error) = &released {
+            failed += 1;
+            let is_committed = has_committed(&calls, Fault::Pass);
+            assert_eq!(error.message.contains("is committed, and"), is_committed, "{number}: {error}");
+        }
+        place.acquire(THIRD).release_only(None).expect("released");
+        let memory: Vec<String> = place.memory().into_keys().collect();
+        match place.has_entry() {
+            true => assert_eq!(memory, [] as [String; 0], "{number}: {released:?}"),
+            false => assert_eq!(memory, ["fact/one.md", "other/two.md"], "{number}: {released:?}"),
+        }
+        if calls.len() <= number {
+            break;
+        }
+    }
+    assert!(failed > 0, "nothing was in the way");
+}
+
 #[test]
 fn call_that_fails_leaves_all_changes_made_or_none_and_the_next_run_can_work() {
     for kind in [FsErrorKind::NoSpace, FsErrorKind::Access, FsErrorKind::Io] {

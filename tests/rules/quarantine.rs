@@ -767,6 +767,45 @@ fn attempts_of_entries_that_are_consumed_go_with_them_and_those_of_others_stay()
     assert_eq!(place.pod().examine().expect("examined"), []);
 }
 
+/// A retry would have it consumed once more.
+#[test]
+fn consumed_entry_that_a_late_owner_has_set_aside_is_deleted_in_the_quarantine() {
+    for number in 0.. {
+        let place = Place::new();
+        let faults = Faults::none();
+        let mut held = place.hold(&faults, Durability::Full);
+        held.record_consumed(vec![place.bad, place.other], new_entry_id()).expect("recorded");
+        // What the late owner comes to now.
+        let (name, reason) = (place.bad.file_name(), format!("{}.reason.json", place.bad));
+        fs::create_dir(place.workspace.staged("quarantine")).expect("a directory");
+        fs::rename(place.workspace.staged(&name), place.quarantine(&name)).expect("set aside");
+        fs::write(place.quarantine(&reason), "{}").expect("a reason");
+        faults.become_(killed_before(number));
+        let released = held.release_with_cleanup();
+        place.world.end(OWN);
+        let calls = faults.calls();
+        let committed = calls
+            .iter()
+            .any(|call| call.op == Op::Rename && call.to.ends_with(".committed") && call.failed.is_none());
+        let next = place.hold_as(OTHER, &Faults::none(), Durability::Full);
+        next.release_only(None).expect("released");
+        let told = format!("killed before call {number}");
+        assert_eq!(place.quarantine(&name).exists(), !committed, "{told}");
+        assert_eq!(place.workspace.staged(&place.other.file_name()).exists(), !committed, "{told}");
+        assert!(
+            place.pod().mend(&options(Durability::None)).expect("mended").iter().all(|f| f.mended),
+            "{told}"
+        );
+        assert!(committed || place.quarantine(&reason).exists(), "{told}");
+        if calls.len() <= number {
+            let report = released.expect("released");
+            assert_eq!((report.removed, report.missing), (2, 0), "{told}");
+            assert_eq!(names(&place.workspace.staged("quarantine")), [] as [String; 0]);
+            break;
+        }
+    }
+}
+
 #[test]
 fn attempts_left_by_an_owner_killed_after_its_deletes_go_with_the_next_run() {
     let mut seen = 0;

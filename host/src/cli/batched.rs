@@ -260,6 +260,12 @@ fn failure(
         (Cause::Workspace(error), _) => {
             let is_conflict = error.code() == ErrorCode::Conflict;
             let failure = Failure::from(error);
+            let failure = if done.runs.is_empty() {
+                failure
+            } else {
+                let how = failure.message().to_owned();
+                failure.detailed(details(&how))
+            };
             if is_conflict { failure.followed_by(stays) } else { failure }
         }
     };

@@ -134,6 +134,12 @@ impl Failure {
         self
     }
 
+    /// With its particulars.
+    pub(super) fn detailed(mut self, details: serde_json::Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
     /// With words in front of the message.
     pub(super) fn because(mut self, before: impl Display) -> Self {
         self.message = format!("{before}: {}", self.message);
