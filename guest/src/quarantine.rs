@@ -24,7 +24,7 @@
 //! at that very moment.
 //!
 //! A late owner, one that was stopped in step 3 for longer than its lease, may set aside what its successor
-//! has read. If the successor consumes it all the same, it deletes it there ([`delete_set_aside`]), or a retry
+//! has read. If the successor consumes it all the same, it deletes it there (`delete_set_aside`), or a retry
 //! would have it consumed once more.
 
 use crate::durable::{Durability, replace, sync_names};
