@@ -56,10 +56,10 @@ struct BeforeRecord {
     after: Option<Digest>,
 }
 
-/// What became of a record that was to be removed.
 /// How often a directory is made again that somebody removes at the same moment.
 const MAX_AGAIN: u32 = 8;
 
+/// What became of a record that was to be removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Aside {
     /// It is put aside.
@@ -204,6 +204,8 @@ impl<D: Dir> Runs<D> {
             let Some(name) = RecordName::parse(&change.kind, &change.slug) else { continue };
             let content = NewContent { run, index };
             if !self.is_there(&content.name())? {
+                // Whoever put it in place may have made the directory again, and not have come to this.
+                remade = true;
                 continue;
             }
             let before = match &mut old {
@@ -243,6 +245,7 @@ impl<D: Dir> Runs<D> {
                     Err(error) if error.kind == FsErrorKind::NotFound => {
                         // Another process was faster.
                         if !self.is_there(&content.name())? {
+                            remade = true;
                             break;
                         }
                         // Or somebody has removed the directory of the kind, which was empty, after we opened it,
@@ -397,10 +400,9 @@ impl<D: Dir> Runs<D> {
                 }
                 gone(self.unfinished.unlink(&aside))
             }
-            // Another process was faster, or the directory was removed.
-            Err(error) if matches!(error.kind, FsErrorKind::NotFound | FsErrorKind::Exists) => {
-                gone(self.keep_aside(content))
-            }
+            // Another process was faster, or the directory was removed: then the next owner puts it back.
+            Err(error) if error.kind == FsErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind == FsErrorKind::Exists => gone(self.keep_aside(content)),
             // No hard links here.
             Err(_) => match dir.stat(&file) {
                 Err(error) if error.kind == FsErrorKind::NotFound => {

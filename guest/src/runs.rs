@@ -120,7 +120,8 @@ impl Deleted {
     }
 }
 
-/// Deletes entries that are consumed, wherever a late owner has put them. Passes over those that are gone and goes on past those that can't be deleted.
+/// Deletes entries that are consumed, wherever a late owner has put them. Passes over those that are gone and goes
+/// on past those that can't be deleted.
 pub(crate) fn delete_entries<D: Dir>(staging: &D, ids: impl IntoIterator<Item = EntryId>) -> Deleted {
     let mut deleted = Deleted::default();
     let mut missing = Vec::new();

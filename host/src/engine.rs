@@ -209,26 +209,12 @@ impl RuntimeBuilder {
     /// guest.
     pub fn build(self) -> Result<Runtime, Error> {
         let foreign = self.engine.is_some();
+        let (memory_limit, call_timeout) = (self.memory_limit, self.call_timeout);
         // If the image does not fit, as on a target that the build script could not compile for, a compiler is
         // needed after all.
-        let without_compiler = self.compiles_nothing.then(engine_without_compiler).flatten();
-        let (engine, component) = match without_compiler {
+        let (engine, component) = match self.compiles_nothing.then(engine_without_compiler).flatten() {
             Some(both) => both,
-            None => {
-                let engine = match self.engine {
-                    Some(engine) => engine,
-                    None => Engine::new(&Runtime::engine_config())
-                        .map_err(|error| Error::engine("make the wasmtime engine", error))?,
-                };
-                #[cfg(feature = "compile")]
-                let component = match self.component {
-                    Some(bytes) => compile(&engine, &bytes)?,
-                    None => built_in(&engine)?,
-                };
-                #[cfg(not(feature = "compile"))]
-                let component = built_in(&engine)?;
-                (engine, component)
-            }
+            None => self.engine_and_component()?,
         };
         let linked = sandbox::link(&engine, &component)
             .map_err(|error| Error::engine("link the component; does it fit the WIT world?", error))?;
@@ -236,14 +222,30 @@ impl RuntimeBuilder {
             ticker: Ticker::new(&engine),
             engine,
             component: linked,
-            memory_limit: self.memory_limit.unwrap_or(DEFAULT_MEMORY_LIMIT),
-            call_timeout: self.call_timeout.unwrap_or(DEFAULT_CALL_TIMEOUT),
+            memory_limit: memory_limit.unwrap_or(DEFAULT_MEMORY_LIMIT),
+            call_timeout: call_timeout.unwrap_or(DEFAULT_CALL_TIMEOUT),
         }));
         // A Config can't be read back from an engine, so whether it interrupts is tried out.
         if foreign && !Instance::stops_at_epoch(&runtime)? {
             return Err(Error::EngineWithoutEpochs);
         }
         Ok(runtime)
+    }
+
+    fn engine_and_component(self) -> Result<(Engine, Component), Error> {
+        let engine = match self.engine {
+            Some(engine) => engine,
+            None => Engine::new(&Runtime::engine_config())
+                .map_err(|error| Error::engine("make the wasmtime engine", error))?,
+        };
+        #[cfg(feature = "compile")]
+        let component = match self.component {
+            Some(bytes) => compile(&engine, &bytes)?,
+            None => built_in(&engine)?,
+        };
+        #[cfg(not(feature = "compile"))]
+        let component = built_in(&engine)?;
+        Ok((engine, component))
     }
 }
 
@@ -309,4 +311,21 @@ fn without_image(_: &Engine, reason: &str) -> Result<Component, Error> {
 #[cfg(feature = "compile")]
 fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, Error> {
     Component::from_binary(engine, bytes).map_err(|error| Error::engine("compile the component", error))
+}
+
+#[cfg(all(test, feature = "cli", feature = "compile"))]
+mod tests {
+    use super::*;
+
+    /// An empty component.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    /// It is the image that runs, and no compiler was set up after all because it does not fit.
+    #[test]
+    fn runtime_that_compiles_nothing_has_no_compiler() {
+        for nothing in [false, true] {
+            let runtime = Runtime::builder().compiles_nothing(nothing).build().expect("a runtime");
+            assert_eq!(Component::from_binary(runtime.engine(), EMPTY).is_err(), nothing);
+        }
+    }
 }

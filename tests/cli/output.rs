@@ -281,7 +281,7 @@ fn workspace_that_is_given_before_and_behind_the_subcommand_is_refused() {
     let inner = format!("--root={one_root}");
     let ran = Program::consolidate(["--root", other_root, "list", &inner]).run().exits(2);
     assert!(ran.err.contains("'--root' is given more than once"), "{}", ran.err);
-    Program::consolidate(["list", "--durability", "none", "--durability", "none", &inner]).run().exits(2);
+    Program::consolidate(["--durability", "none", "list", "--durability", "full", &inner]).run().exits(2);
     // What stands behind `--` is the command's.
     let command = ["run", &inner, "--", "echo", "--root", "x"];
     Program::consolidate(command).run().exits(0);

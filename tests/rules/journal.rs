@@ -369,6 +369,37 @@ fn directory_that_is_removed_while_it_is_empty_takes_no_record_along() {
     }
 }
 
+/// The name of a directory that was made again is on the disk before the entries are deleted, also if who made it was
+/// killed before it came to that.
+#[test]
+fn directory_that_was_made_again_is_synchronised_by_whoever_ends_the_run() {
+    let place = Place::new();
+    let faults = Faults::none();
+    let (held, run) = place.hold(&faults, Durability::Full);
+    let root = place.workspace.root().to_owned();
+    let mut tries = 0;
+    faults.become_(move |_, call| {
+        let is_rename = call.op == Op::Rename && call.to.starts_with("memory/other/");
+        tries += usize::from(is_rename);
+        if tries == 1 && is_rename {
+            fs::remove_dir(root.join("memory/other")).expect("it is empty");
+        }
+        if tries == 2 && !is_rename { Fault::Refuse(FsErrorKind::Io) } else { Fault::Pass }
+    });
+    held.release_with_cleanup().expect_err("killed");
+    assert!(place.path("other", "created").exists() && place.has_entry());
+    place.world.end(OWN);
+    let next = Faults::none();
+    let pod = place.workspace.open_faulty(&place.world.start(OTHER), &next);
+    let (held, _) = pod.acquire(&options(Durability::Full)).expect("held");
+    let changes = next.changes();
+    let at = |what: &str| changes.iter().position(|call| call.starts_with(what));
+    let deleted = at(&format!("Unlink _staging/{}", place.entry)).expect("deleted");
+    assert!(at("SyncNames memory").is_some_and(|synced| synced < deleted), "{changes:#?}");
+    held.release_only(None).expect("released");
+    assert!(place.is_done_for_good(run, "made again"));
+}
+
 /// It is `memory` itself, or any directory at any time: then it may fail, and nothing is lost.
 #[test]
 fn directories_that_are_removed_again_and_again_lose_no_record() {

@@ -189,10 +189,10 @@ fn execute(parsed: &Arguments, output: &Output) -> Result<(), Failure> {
         Command::Quarantine(Later(arguments)) => arguments.check()?,
         _ => {}
     }
-    // The process ends after this and takes everything along at once. To take the engine and its instances to
-    // pieces first is a tenth of the time of a short command, and nothing on disk depends on it.
     let has_plugin = matches!(&parsed.command, Command::Run(arguments) if arguments.0.has_plugin());
     let builder = Runtime::builder().call_timeout(CALL_TIMEOUT).compiles_nothing(!has_plugin);
+    // The process ends after this and takes everything along at once. To take the engine and its instances to
+    // pieces first is a tenth of the time of a short command, and nothing on disk depends on it.
     let runtime = ManuallyDrop::new(builder.build()?);
     let workspace = runtime.open(&parsed.root)?.with_durability(parsed.durability.into());
     let workspace = ManuallyDrop::new(workspace);

@@ -644,11 +644,12 @@ pub(super) fn write_rest(out: &mut dyn Write, report: &ReleaseReport, left: u64)
 /// The name of this pod: as given, else from the environment, else the host name.
 pub(super) fn pod_name(given: Option<&str>) -> String {
     // An empty one, as a variable without a value gives it, names nobody.
-    let named = |name: &String| !name.is_empty();
-    let given = given.map(str::to_owned).filter(named);
-    let name = given.or_else(|| std::env::var("CONSOLIDATION_POD").ok().filter(named));
-    name.or_else(|| Some(crate::sys::command::host_name()).filter(named))
-        .unwrap_or_else(|| "consolidate".into())
+    let names = [
+        given.map(str::to_owned),
+        std::env::var("CONSOLIDATION_POD").ok(),
+        Some(crate::sys::command::host_name()),
+    ];
+    names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or_else(|| "consolidate".into())
 }
 
 /// A whole number that is not negative.
