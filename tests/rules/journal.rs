@@ -172,7 +172,7 @@ impl Place {
     }
 }
 
-fn has_committed(calls: &[Call], fault: Fault) -> bool {
+pub(super) fn has_committed(calls: &[Call], fault: Fault) -> bool {
     let commits = |call: &&Call| call.op == Op::Rename && call.to.ends_with(".committed");
     calls.iter().find(commits).is_some_and(|call| call.failed.is_none() || matches!(fault, Fault::After(_)))
 }
@@ -393,8 +393,8 @@ fn directory_that_was_made_again_is_synchronised_by_whoever_ends_the_run() {
     let pod = place.workspace.open_faulty(&place.world.start(OTHER), &next);
     let (held, _) = pod.acquire(&options(Durability::Full)).expect("held");
     let changes = next.changes();
-    let at = |what: &str| changes.iter().position(|call| call.starts_with(what));
-    let deleted = at(&format!("Unlink _staging/{}", place.entry)).expect("deleted");
+    let at = |what: &str| changes.iter().position(|call| call == what);
+    let deleted = at(&format!("Unlink _staging/{}.json", place.entry)).expect("deleted");
     assert!(at("SyncNames memory").is_some_and(|synced| synced < deleted), "{changes:#?}");
     held.release_only(None).expect("released");
     assert!(place.is_done_for_good(run, "made again"));

@@ -1,6 +1,7 @@
 //! The quarantine. Invariant under test: an entry that consolidators fail on is whole in exactly one of the
 //! staging directory and the quarantine, whatever is killed or fails where, and goes only when it is dropped.
 
+use super::journal::has_committed;
 use crate::support::faulty::{ALL_KINDS, Call, Fault, Faults, FaultyDir, Op};
 use crate::support::system::{TestSystem, World, wall_clock};
 use crate::support::{MINIMAL, TestWorkspace, entry_id, names, new_entry_id, set_age};
@@ -784,9 +785,7 @@ fn consumed_entry_that_a_late_owner_has_set_aside_is_deleted_in_the_quarantine()
         let released = held.release_with_cleanup();
         place.world.end(OWN);
         let calls = faults.calls();
-        let committed = calls
-            .iter()
-            .any(|call| call.op == Op::Rename && call.to.ends_with(".committed") && call.failed.is_none());
+        let committed = has_committed(&calls, Fault::Refuse(FsErrorKind::Io));
         let next = place.hold_as(OTHER, &Faults::none(), Durability::Full);
         next.release_only(None).expect("released");
         let told = format!("killed before call {number}");
