@@ -521,7 +521,7 @@ impl<'a> Reader<'a> {
             let in_key = |(at, what)| (at, format!("in `{}`: {what}", KEYS[key]));
             let block = if key == SOURCES { self.sources(&member) } else { self.text_block(&member) };
             let block = block.map_err(in_key)?;
-            self.check_characters(block.span.clone()).map_err(in_key)?;
+            self.check_characters(&block).map_err(in_key)?;
             blocks[key] = Some(block);
         }
         let rest = self.next_line(end, text.len());
@@ -586,14 +586,22 @@ impl<'a> Reader<'a> {
     }
 
     /// A raw control character is refused by every YAML parser, and would not come out as it went in.
-    fn check_characters(self, span: Range<usize>) -> Result<(), Problem> {
-        let text = &self.text[span.clone()];
-        for (at, char) in text.char_indices() {
-            let line_end = char == '\r' && text[at + 1..].starts_with('\n');
-            if char.is_control() && !matches!(char, '\n' | '\t') && !line_end {
-                let what = format!("a control character, U+{:04X}; remove it", u32::from(char));
-                return problem(span.start + at, what);
+    ///
+    /// Not so in comments on lines of their own: their bytes stay, and one that is tolerated before a list
+    /// of sources is written above it must not make the file unreadable by standing in that list then.
+    fn check_characters(self, block: &Block<'_>) -> Result<(), Problem> {
+        let in_list = matches!(block.value, Value::Sources(..));
+        let mut start = block.span.start;
+        for line in self.text[block.span.clone()].split_inclusive('\n') {
+            let comment = in_list && line.trim_start_matches([' ', '\t']).starts_with('#');
+            for (at, char) in line.char_indices().filter(|_| !comment) {
+                let line_end = char == '\r' && line[at + 1..].starts_with('\n');
+                if char.is_control() && !matches!(char, '\n' | '\t') && !line_end {
+                    let what = format!("a control character, U+{:04X}; remove it", u32::from(char));
+                    return problem(start + at, what);
+                }
             }
+            start += line.len();
         }
         Ok(())
     }
@@ -617,7 +625,10 @@ impl<'a> Reader<'a> {
     /// Past blanks, line ends and comments.
     fn skip(self, mut at: usize, end: usize, comments: &mut Vec<&'a str>) -> usize {
         loop {
-            let found = self.text[at..end].trim_start_matches([' ', '\t', '\r', '\n']);
+            let mut found = self.text[at..end].trim_start_matches([' ', '\t', '\n']);
+            while let Some(next) = found.strip_prefix("\r\n") {
+                found = next.trim_start_matches([' ', '\t', '\n']);
+            }
             at = end - found.len();
             let before = self.text[..at].bytes().next_back();
             if !found.starts_with('#') || !matches!(before, None | Some(b' ' | b'\t' | b'\n')) {
@@ -801,17 +812,19 @@ impl<'a> Reader<'a> {
         indent: Option<usize>,
     ) -> Result<(String, usize), Problem> {
         let mut lines: Vec<&str> = Vec::new();
+        // No other blanks: a line of them is text, which must not stay behind when the value goes.
+        let blank = |line: &str| line.bytes().all(|byte| matches!(byte, b' ' | b'\t'));
         let (mut at, mut last, mut content_lines, mut foreign) = (start, start, 0, None);
         while at < end {
             let next = self.next_line(at, end);
             let line = self.line(at, end);
             lines.push(line);
-            if line.starts_with([' ', '\t']) && !line.trim().is_empty() {
+            if line.starts_with([' ', '\t']) && !blank(line) {
                 if let Some(foreign) = foreign {
                     return problem(foreign, "a line of a block of text is not indented");
                 }
                 (last, content_lines) = (next, lines.len());
-            } else if !line.trim().is_empty() {
+            } else if !blank(line) {
                 foreign = foreign.or(Some(at));
                 if !line.starts_with('#') {
                     return problem(at, "a line of a block of text is not indented");
@@ -821,7 +834,7 @@ impl<'a> Reader<'a> {
         }
         lines.truncate(content_lines);
         let spaces = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
-        let first = lines.iter().find(|line| !line.trim().is_empty());
+        let first = lines.iter().find(|line| !blank(line));
         let indent = indent.unwrap_or_else(|| first.map_or(0, |line| spaces(line)));
         let mut text = String::new();
         let mut breaks = 0;
