@@ -143,6 +143,10 @@ impl Error {
                 (ErrorCode::NoSpace, "; raise the limit on the size of a file (`ulimit -f`)")
             }
             FsErrorKind::Unsupported => (ErrorCode::Unsupported, ""),
+            // getrlimit(2), RLIMIT_NOFILE.
+            FsErrorKind::Exhausted => {
+                (ErrorCode::Io, "; close what this process has open, or raise its limit (`ulimit -n`)")
+            }
             _ => (ErrorCode::Io, ""),
         };
         Error::new(code, format!("cannot {doing} {path}: {error}{remedy}")).at(path)

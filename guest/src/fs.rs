@@ -82,6 +82,8 @@ pub enum FsErrorKind {
     Interrupted,
     /// EINVAL.
     Invalid,
+    /// ENOMEM, EMFILE, ENFILE: the system, or what it allows this process, is used up.
+    Exhausted,
     /// Everything else.
     Io,
 }
@@ -111,6 +113,7 @@ impl FsError {
             FsErrorKind::TooManyLinks => "too many links",
             FsErrorKind::Interrupted => "interrupted",
             FsErrorKind::Invalid => "invalid argument",
+            FsErrorKind::Exhausted => "out of memory or of open files",
             FsErrorKind::Io => "input/output error",
         };
         FsError { kind, detail }

@@ -192,6 +192,7 @@ fn error(errno: Errno) -> FsError {
         Errno::MLINK => FsErrorKind::TooManyLinks,
         Errno::INTR => FsErrorKind::Interrupted,
         Errno::INVAL => FsErrorKind::Invalid,
+        Errno::NOMEM | Errno::MFILE | Errno::NFILE => FsErrorKind::Exhausted,
         _ => FsErrorKind::Io,
     })
 }

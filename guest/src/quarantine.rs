@@ -29,7 +29,7 @@
 
 use crate::durable::{Durability, replace, sync_names};
 use crate::error::{Error, ErrorCode, Result};
-use crate::fs::{Content, Dir, FsError, FsErrorKind, Kind, Listed, Stat, Time};
+use crate::fs::{Content, Dir, FsError, FsErrorKind, FsResult, Kind, Listed, Stat, Time};
 use crate::json::{Layout, Read, Reader, Writer};
 use crate::layout::{
     ATTEMPTS, ATTEMPTS_PATH, EntryId, QUARANTINE, QUARANTINE_PATH, STAGING, attempts_path, quarantine_path,
@@ -229,14 +229,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let Some((_, quarantine)) = self.quarantine()? else { return none_there(ids) };
         let drop = |id: EntryId| {
             look(&quarantine, id, quarantine_path)?.ok_or_else(|| not_there(id))?;
-            match quarantine.unlink(&id.file_name()) {
-                Ok(()) => {}
-                Err(error) if error.kind == FsErrorKind::NotFound => return Err(not_there(id)),
-                Err(error) => return Err(Error::io("delete", quarantine_path(&id.file_name()), &error)),
+            match delete(&quarantine, id) {
+                Ok(()) => Ok(()),
+                Err(error) if error.kind == FsErrorKind::NotFound => Err(not_there(id)),
+                Err(error) => Err(Error::io("delete", quarantine_path(&id.file_name()), &error)),
             }
-            // The entry first: the other way round a crash would leave one whose reason is lost.
-            let _ = quarantine.unlink(&id.reason_name());
-            Ok(())
         };
         each(ids, drop).1
     }
@@ -389,26 +386,40 @@ impl<D: Dir, S: System> Held<D, S> {
     }
 }
 
+/// Deletes an entry and its reason.
+fn delete<D: Dir>(quarantine: &D, id: EntryId) -> FsResult<()> {
+    // The entry first: the other way round a crash would leave one whose reason is lost. A reason that stays
+    // is a note of nobody.
+    quarantine.unlink(&id.file_name())?;
+    let _ = quarantine.unlink(&id.reason_name());
+    Ok(())
+}
+
 /// Deletes entries that a committed run consumed and that are not staged any more, should they be in the
-/// quarantine. Returns how many there were, and those that can't be deleted, each with the reason.
-pub(crate) fn delete_set_aside<D: Dir>(staging: &D, ids: &[EntryId]) -> (u64, Vec<(EntryId, String)>) {
+/// quarantine. Returns how many there were, and those that can't be deleted for good, each with the reason.
+pub(crate) fn delete_set_aside<D: Dir>(
+    staging: &D,
+    ids: &[EntryId],
+    durability: Durability,
+) -> (u64, Vec<(EntryId, String)>) {
     let (mut removed, mut failed) = (0, Vec::new());
     // Where it is no directory there is no quarantine.
     let Ok(quarantine) = staging.open_dir(QUARANTINE) else { return (removed, failed) };
     for id in ids {
-        match quarantine.unlink(&id.file_name()) {
-            Ok(()) => {
-                removed += 1;
-                // What stays is a note of nobody.
-                let _ = quarantine.unlink(&id.reason_name());
-            }
+        match delete(&quarantine, *id) {
+            Ok(()) => removed += 1,
             Err(error) if error.kind == FsErrorKind::NotFound => {}
             Err(error) => failed.push((*id, error.to_string())),
         }
     }
-    if removed > 0 {
-        // Before the run counts as ended. If it fails, a crash of the machine may bring one back.
-        let _ = sync_names(&quarantine);
+    // Before the run counts as ended, or a crash of the machine may bring one back. Also if there is none: whoever
+    // deleted it may have been killed before it came to this, or have failed here.
+    if durability == Durability::Full
+        && let Err(error) = sync_names(&quarantine)
+    {
+        let reason =
+            format!("cannot synchronise {QUARANTINE_PATH}, where it may be after a power failure: {error}");
+        return (0, ids.iter().map(|id| (*id, reason.clone())).collect());
     }
     (removed, failed)
 }

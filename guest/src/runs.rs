@@ -122,7 +122,11 @@ impl Deleted {
 
 /// Deletes entries that are consumed, wherever a late owner has put them. Passes over those that are gone and goes
 /// on past those that can't be deleted.
-pub(crate) fn delete_entries<D: Dir>(staging: &D, ids: impl IntoIterator<Item = EntryId>) -> Deleted {
+pub(crate) fn delete_entries<D: Dir>(
+    staging: &D,
+    ids: impl IntoIterator<Item = EntryId>,
+    durability: Durability,
+) -> Deleted {
     let mut deleted = Deleted::default();
     let mut missing = Vec::new();
     for id in ids {
@@ -133,7 +137,7 @@ pub(crate) fn delete_entries<D: Dir>(staging: &D, ids: impl IntoIterator<Item = 
         }
     }
     if !missing.is_empty() {
-        let (removed, failed) = delete_set_aside(staging, &missing);
+        let (removed, failed) = delete_set_aside(staging, &missing, durability);
         deleted.missing = missing.len() as u64 - removed - failed.len() as u64;
         deleted.removed += removed;
         deleted.failed.extend(failed);
@@ -548,7 +552,7 @@ impl<D: Dir> Runs<D> {
                 return Ok(Some(Recovered { unapplied: true, note, ..unfinished }));
             }
         };
-        let Deleted { removed, failed, .. } = delete_entries(staging, outcome.entry_ids);
+        let Deleted { removed, failed, .. } = delete_entries(staging, outcome.entry_ids, durability);
         // Also if nothing was there to delete: whoever deleted it may not have come to this.
         match if durability == Durability::Full { sync_names(staging) } else { Ok(()) } {
             Ok(()) if failed.is_empty() => self.end(run),

@@ -240,6 +240,7 @@ fn error(code: ErrorCode) -> FsError {
         ErrorCode::TooManyLinks => FsErrorKind::TooManyLinks,
         ErrorCode::Interrupted => FsErrorKind::Interrupted,
         ErrorCode::Invalid => FsErrorKind::Invalid,
+        ErrorCode::InsufficientMemory => FsErrorKind::Exhausted,
         _ => FsErrorKind::Io,
     })
 }

@@ -398,6 +398,34 @@ fn many_calls_leave_no_descriptors_open() {
     });
 }
 
+/// A process that has used up its descriptors, as one with very many workspaces may have.
+#[test]
+fn call_without_a_descriptor_to_be_had_names_the_limit_and_the_next_one_works() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let name = concat!(
+        module_path!(),
+        "::call_without_a_descriptor_to_be_had_names_the_limit_and_the_next_one_works"
+    );
+    super::own_process::alone(name, || {
+        let place = TestWorkspace::new();
+        let workspace = open(&place);
+        let id = workspace.stage(&payload(1)).expect("staged");
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before }).expect("limited");
+        let staged = workspace.stage(&payload(2)).map_err(|error| error.to_string());
+        let counted = workspace.summarize().map_err(|error| error.to_string());
+        let taken = workspace.acquire(POD).map(drop).map_err(|error| error.to_string());
+        setrlimit(Resource::Nofile, before).expect("no longer limited");
+        for refusal in [staged.err(), counted.err(), taken.err()] {
+            let refusal = refusal.expect("there is no descriptor");
+            assert!(refusal.contains("out of memory or of open files"), "{refusal}");
+            assert!(refusal.contains("`ulimit -n`"), "{refusal}");
+        }
+        assert_eq!(workspace.list().expect("listed"), [id]);
+        drop(workspace.acquire(POD).expect("the lock is free"));
+    });
+}
+
 /// Entries are opened one at a time.
 #[test]
 fn few_descriptors_are_enough_for_many_entries() {

@@ -806,6 +806,51 @@ fn consumed_entry_that_a_late_owner_has_set_aside_is_deleted_in_the_quarantine()
 }
 
 #[test]
+fn run_whose_delete_in_the_quarantine_may_not_last_stays_to_be_ended() {
+    let refused = |_: usize, call: &Call| match call.op == Op::SyncNames && call.path.ends_with("quarantine")
+    {
+        true => Fault::Refuse(FsErrorKind::Io),
+        false => Fault::Pass,
+    };
+    for durability in [Durability::Full, Durability::None] {
+        let place = Place::new();
+        let faults = Faults::none();
+        let mut held = place.hold(&faults, durability);
+        held.record_consumed(vec![place.bad, place.other], new_entry_id()).expect("recorded");
+        let name = place.bad.file_name();
+        fs::create_dir(place.workspace.staged("quarantine")).expect("a directory");
+        fs::rename(place.workspace.staged(&name), place.quarantine(&name)).expect("set aside");
+        faults.become_(refused);
+        let report = held.release_with_cleanup().expect("released");
+        assert!(!place.quarantine(&name).exists());
+        if durability == Durability::None {
+            assert_eq!((report.removed, report.failed.as_slice()), (2, &[] as &[_]));
+            continue;
+        }
+        let [(id, reason)] = report.failed.as_slice() else { panic!("{report:?}") };
+        assert_eq!((*id, report.removed, report.missing), (place.bad, 1, 0));
+        assert!(reason.contains("synchronise _staging/quarantine"), "{reason}");
+        place.world.end(OWN);
+        // Whoever ends it may fail as well, and has deleted nothing itself.
+        for (pid, ends) in [(OTHER, false), (OTHER + 1, true)] {
+            let faults = Faults::none();
+            let next = place.workspace.open_faulty(&place.world.start(pid), &faults);
+            faults.become_(move |number, call| if ends { Fault::Pass } else { refused(number, call) });
+            let (next, _) = next.acquire(&options(durability)).expect("held");
+            let [recovered] = next.recovered() else { panic!("{:?}", next.recovered()) };
+            assert_eq!((recovered.removed, recovered.failed.is_empty()), (0, ends));
+            let synced = faults.calls().iter().any(|call| {
+                call.op == Op::SyncNames && call.path.ends_with("quarantine") && call.failed.is_none()
+            });
+            assert_eq!(synced, ends);
+            next.release_only(None).expect("released");
+            place.world.end(pid);
+        }
+        assert_eq!(place.hold_as(OTHER + 2, &Faults::none(), durability).recovered(), []);
+    }
+}
+
+#[test]
 fn attempts_left_by_an_owner_killed_after_its_deletes_go_with_the_next_run() {
     let mut seen = 0;
     for number in 0.. {

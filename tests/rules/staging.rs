@@ -998,9 +998,12 @@ fn process_killed_at_any_step_of_staging_leaves_whole_entries_only() {
 }
 
 #[test]
-fn full_disk_stages_nothing_and_says_what_helps() {
-    for (kind, remedy) in [(FsErrorKind::NoSpace, "free some space"), (FsErrorKind::TooLarge, "`ulimit -f`")]
-    {
+fn what_a_disk_or_a_limit_has_no_room_for_is_not_staged_and_the_remedy_is_named() {
+    for (kind, code, remedy) in [
+        (FsErrorKind::NoSpace, ErrorCode::NoSpace, "free some space"),
+        (FsErrorKind::TooLarge, ErrorCode::NoSpace, "`ulimit -f`"),
+        (FsErrorKind::Exhausted, ErrorCode::Io, "`ulimit -n`"),
+    ] {
         let workspace = TestWorkspace::new();
         let mut writes = 0;
         let faults = Faults::by(move |_, call| {
@@ -1009,7 +1012,7 @@ fn full_disk_stages_nothing_and_says_what_helps() {
         });
         let pod = workspace.open_faulty(&World::new().start(1), &faults);
         let error = pod.stage(&payloads(3), None, Durability::Full).expect_err("no space");
-        assert_eq!((error.code, error.index), (ErrorCode::NoSpace, Some(2)));
+        assert_eq!((error.code, error.index), (code, Some(2)));
         assert!(error.message.contains(remedy), "{error}");
         assert_eq!(error.staged, []);
         assert_eq!(names(&workspace.staging()), [] as [String; 0]);

@@ -244,9 +244,9 @@ pub(super) struct Chance {
     pub(super) rates: Rates,
 }
 
-/// The failures that a directory interface can report: of the operating system's ENOSPC, EIO and EMFILE
-/// (which is no kind of its own), EROFS, EACCES, ENOENT, and what file systems say that lack an operation.
-pub(super) const FAILURES: [FsErrorKind; 10] = [
+/// The failures that a directory interface can report: of the operating system's ENOSPC, EIO, EMFILE, EROFS,
+/// EACCES, ENOENT, and what file systems say that lack an operation.
+pub(super) const FAILURES: [FsErrorKind; 11] = [
     FsErrorKind::NoSpace,
     FsErrorKind::Io,
     FsErrorKind::ReadOnly,
@@ -257,6 +257,7 @@ pub(super) const FAILURES: [FsErrorKind; 10] = [
     FsErrorKind::TooManyLinks,
     FsErrorKind::Interrupted,
     FsErrorKind::Invalid,
+    FsErrorKind::Exhausted,
 ];
 
 impl Director for Chance {

@@ -263,7 +263,7 @@ impl File for FaultyFile {
 }
 
 /// Every kind of failure that the rules tell apart.
-pub(crate) const ALL_KINDS: [FsErrorKind; 13] = [
+pub(crate) const ALL_KINDS: [FsErrorKind; 14] = [
     FsErrorKind::NotFound,
     FsErrorKind::Exists,
     FsErrorKind::WrongType,
@@ -276,5 +276,6 @@ pub(crate) const ALL_KINDS: [FsErrorKind; 13] = [
     FsErrorKind::TooManyLinks,
     FsErrorKind::Interrupted,
     FsErrorKind::Invalid,
+    FsErrorKind::Exhausted,
     FsErrorKind::Io,
 ];

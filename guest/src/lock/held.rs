@@ -247,7 +247,11 @@ impl<D: Dir, S: System> Held<D, S> {
         self.apply()?;
         let most = usize::try_from(max_entries).unwrap_or(usize::MAX);
         let until = self.cleaned.saturating_add(most).min(self.consumed.len());
-        let deleted = delete_entries(&self.staging, self.consumed[self.cleaned..until].iter().copied());
+        let deleted = delete_entries(
+            &self.staging,
+            self.consumed[self.cleaned..until].iter().copied(),
+            self.durability,
+        );
         self.cleaned = until;
         self.undeleted |= !deleted.failed.is_empty();
         self.unreported.add(deleted);

@@ -198,7 +198,8 @@ error_codes! {
     NoDevice "no-device" NODEV,
     NoEntry "no-entry" NOENT,
     NoLock "no-lock" NOLCK,
-    InsufficientMemory "insufficient-memory" NOMEM,
+    // WASI has no word for EMFILE and ENFILE; of its own this is the nearest to what they say.
+    InsufficientMemory "insufficient-memory" NOMEM MFILE NFILE,
     InsufficientSpace "insufficient-space" NOSPC,
     NotDirectory "not-directory" NOTDIR,
     NotEmpty "not-empty" NOTEMPTY,
