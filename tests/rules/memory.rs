@@ -545,6 +545,16 @@ fn block_of_blanks_that_are_none_to_yaml_goes_as_a_whole() {
 }
 
 #[test]
+fn time_of_blanks_says_nothing_and_stays() {
+    for blanks in ["\"  \" # when?", "\u{a0}", "|\n  \u{2028}", ""] {
+        let text = RECORD.replace("created: 2026-05-01T12:00:00Z", &format!("created: {blanks}"));
+        assert_eq!(read(&text).created, "");
+        let changed = changed(&text, |record| record.title = "New".into());
+        assert_eq!(changed, text.replace("Use SQLite", "New"));
+    }
+}
+
+#[test]
 fn value_over_several_lines_that_the_path_corrects_goes_with_all_of_them() {
     let text = RECORD.replace("kind: decision", "kind: fact\n  or # which?\n\n# of\nold: 1");
     let changed = changed(&text, |record| record.title = "New".into());
@@ -1305,7 +1315,21 @@ fn nearly() -> impl Strategy<Value = String> {
         "\u{2028}",
         "\0",
         "replaced_by: ",
+        "replaced_by:\n",
+        "created: ",
+        "updated: ",
         "kind: ",
+        "slug: ",
+        "\"slug\" : ",
+        "other: ",
+        "\u{a0}",
+        "\u{85}",
+        "\u{1b}",
+        "? ",
+        "!t ",
+        "|2-\n",
+        "''",
+        "  x\n",
         "\"title\": ",
         "{segment_id: a, range: [0, 1]}",
         "  - {segment_id: a, range: [0, 1]}\n",
@@ -1315,15 +1339,15 @@ fn nearly() -> impl Strategy<Value = String> {
     prop_oneof![parts, framed]
 }
 
-/// The lines but those of what the path decides and of what is written down as soon as anything changes,
+/// The lines but those of what the path decides and of what is written as soon as anything changes,
 /// with the lines that such a value goes on in and the comments there, which move to its line.
 fn lines_that_stay(text: &str) -> impl Iterator<Item = &str> {
     let mut in_value = false;
     text.split_inclusive('\n').filter(move |line| {
         let fence = line.trim_end() == "---";
         let goes_on = line.trim().is_empty() || line.starts_with([' ', '\t', '#', '-', ']', '}']) && !fence;
-        in_value =
-            in_value && goes_on || ["kind", "slug", "title", "status"].iter().any(|key| line.contains(key));
+        in_value = in_value && goes_on
+            || ["kind", "slug", "title", "status", "updated"].iter().any(|key| line.contains(key));
         !in_value
     })
 }

@@ -291,7 +291,10 @@ impl Document<'_> {
         let value: &str = match key {
             TITLE => &record.title,
             STATUS => &record.status,
+            // Where only blanks stand the record says nothing, and may go on to say so.
+            CREATED if record.created == old.created => return None,
             CREATED => &record.created,
+            UPDATED if record.updated == old.updated => return None,
             UPDATED => &record.updated,
             REPLACED_BY if record.replaced_by == old.replaced_by => return None,
             REPLACED_BY => record.replaced_by.as_deref().unwrap_or_default(),
