@@ -615,6 +615,7 @@ impl From<Finding> for wit_doctor::Finding {
             FindingKind::UnusableEntry => wit_doctor::FindingKind::UnusableEntry,
             FindingKind::UnreadableRecord => wit_doctor::FindingKind::UnreadableRecord,
             FindingKind::DoubtfulRecord => wit_doctor::FindingKind::DoubtfulRecord,
+            FindingKind::KeptEdit => wit_doctor::FindingKind::KeptEdit,
             FindingKind::Foreign => wit_doctor::FindingKind::Foreign,
         };
         wit_doctor::Finding { kind, path, detail, mendable, mended }

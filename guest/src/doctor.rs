@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorCode, Failure, Result};
 use crate::fs::{Dir, FsError, FsErrorKind, Kind, Listed};
-use crate::journal::before_run;
+use crate::journal::kept_edit;
 use crate::layout::{
     ASIDE, ASIDE_PATH, ATTEMPTS_PATH, BEFORE, BEFORE_PATH, EntryId, FlagName, LOCK_PATH, NewContent, OWNERS,
     OWNERS_PATH, PUBLISH_SUFFIX, Progress, QUARANTINE_PATH, RUNS, RunId, STAGING, UNFINISHED,
@@ -15,7 +15,7 @@ use crate::memory::Found;
 use crate::order;
 use crate::prelude::*;
 use crate::quarantine::{Disorder, attempts_disorder, quarantine_disorder};
-use crate::runs::{Old, unreadable_outcomes};
+use crate::runs::{Old, Recovered, unreadable_outcomes};
 use crate::staging::old_temporaries;
 use crate::system::System;
 use crate::workspace::{Workspace, open_existing};
@@ -49,6 +49,8 @@ pub enum FindingKind {
     /// A memory record that says something which is hardly meant so: a kind that is not its directory's, a
     /// status that is none.
     DoubtfulRecord,
+    /// What somebody wrote into a record that a run, committed by then, has changed.
+    KeptEdit,
     /// Something that does not belong where it is.
     Foreign,
 }
@@ -69,6 +71,7 @@ impl FindingKind {
             | FindingKind::UnusableEntry
             | FindingKind::UnreadableRecord
             | FindingKind::DoubtfulRecord
+            | FindingKind::KeptEdit
             | FindingKind::Foreign => false,
         }
     }
@@ -201,12 +204,20 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let (held, _) = self.acquire(options)?;
         let swept = held.sweep();
         // What remains tells what was mended, whatever went wrong on the way.
+        // Why a run could not be ended is only known here.
+        let unended =
+            |run: &Recovered| Some((unfinished_path(&Progress::Committed.name(run.run)), run.note.clone()?));
+        let unended: Vec<_> = held.recovered().iter().filter_map(unended).collect();
         let released = held.release_only(None);
         let after = self.examine()?;
         swept?;
         released?;
         for finding in &mut before {
             finding.mended = !after.iter().any(|left| left.kind == finding.kind && left.path == finding.path);
+            let note = unended.iter().find(|(path, _)| *path == finding.path);
+            if let (false, Some((_, note))) = (finding.mended, note) {
+                finding.detail = format!("{}; {note}", finding.detail);
+            }
         }
         Ok(before)
     }
@@ -347,17 +358,33 @@ impl<D: Dir, S: System> Workspace<D, S> {
             findings.add(FindingKind::UnreadableOutcome, runs_path(&run.file_name()), detail);
         }
         if let Some(before) = open_existing(&dir, BEFORE, BEFORE_PATH)? {
+            let mut kept = Vec::new();
             let listed = before.list(&mut |listed| {
-                let (name, is_known) = match listed {
-                    Listed::Named(name, kind) => (name, kind == Kind::File && before_run(name).is_some()),
+                let (name, is_file) = match listed {
+                    Listed::Named(name, kind) => (name, kind == Kind::File),
                     Listed::NotUtf8 => ("?", false),
                 };
-                if !is_known {
-                    let detail = "it is nothing that a record was before a run; move it away";
-                    findings.add(FindingKind::Foreign, before_path(name), detail);
+                match kept_edit(name).filter(|_| is_file) {
+                    Some(content) => kept.push((content, name.to_owned())),
+                    None if is_file && RunId::from_file_name(name).is_some() => {}
+                    None => {
+                        let detail = "it is nothing that a record was before a run; move it away";
+                        findings.add(FindingKind::Foreign, before_path(name), detail);
+                    }
                 }
             });
             listed.map_err(|error| Error::io("list", BEFORE_PATH, &error))?;
+            for (content, name) in kept {
+                let path =
+                    self.runs()?.and_then(|runs| runs.changed_record(content)).map(|record| record.path());
+                let detail = format!(
+                    "what somebody wrote into {} before run {}, which was committed already, put its own there; \
+                     take over what is still needed, and move the file away",
+                    path.as_deref().unwrap_or("a record"),
+                    content.run
+                );
+                findings.add(FindingKind::KeptEdit, before_path(&name), detail);
+            }
         }
         let Some(runs) = self.runs()? else { return Ok(()) };
         let Old { outcomes, before } = runs.old(self.system.now())?;

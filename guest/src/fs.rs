@@ -44,6 +44,8 @@ pub struct Stat {
     pub size: u64,
     /// When its content last changed, by the clock of the file system.
     pub modified: Option<Time>,
+    /// When anything of it last changed, its names and its mode too. Nobody can set this one.
+    pub changed: Option<Time>,
 }
 
 /// One name in a directory.

@@ -426,10 +426,7 @@ impl<D: Dir> Runs<D> {
             if !matches!(self.is_there(&content.name()), Ok(false)) {
                 continue;
             }
-            let record = self.ended(content.run).ok().flatten().and_then(|outcome| {
-                let change = outcome.changes.get(usize::try_from(content.index).ok()?)?.clone();
-                RecordName::parse(&change.kind, &change.slug)
-            });
+            let record = self.changed_record(*content);
             let dir = record.as_ref().and_then(|record| {
                 let (memory, _) = open_or_create(&*self.root, MEMORY, MEMORY).ok()?;
                 Some(open_or_create(&memory, record.kind(), &kind_path(record.kind())).ok()?.0)
@@ -440,6 +437,13 @@ impl<D: Dir> Runs<D> {
                 _ => self.keep_aside(*content),
             };
         }
+    }
+
+    /// The record that a new content was for, if its run has ended and is still known.
+    pub(crate) fn changed_record(&self, content: NewContent) -> Option<RecordName> {
+        let outcome = self.ended(content.run).ok().flatten()?;
+        let change = outcome.changes.get(usize::try_from(content.index).ok()?)?;
+        RecordName::parse(&change.kind, &change.slug)
     }
 
     /// Removes what was prepared for runs that are not committed and never will be: their tickets are
@@ -529,8 +533,9 @@ impl<D: Dir> Runs<D> {
         let Some(dir) = open_existing(&self.dir, BEFORE, BEFORE_PATH)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         let listed = dir.list(&mut |listed| {
+            // Not what people wrote: nobody else has it, and it stays until somebody has looked at it.
             if let Listed::Named(name, Kind::File) = listed
-                && let Some(run) = before_run(name)
+                && let Some(run) = RunId::from_file_name(name)
                 && ended.binary_search(&run).is_err()
             {
                 found.push((run, name.to_owned()));
@@ -570,11 +575,11 @@ impl<D: Dir> Runs<D> {
     }
 }
 
-/// The run that a file of old contents belongs to: `<run>.json`, or `<run>.<n>.md`, also with another part
-/// before its ending, for what people wrote.
-pub(crate) fn before_run(name: &str) -> Option<RunId> {
-    let kept = || RunId::parse(name.strip_suffix(".md")?.split_once('.')?.0);
-    RunId::from_file_name(name).or_else(kept)
+/// Which change of a run took what people wrote away, that is kept under this name: `<run>.<n>.md`, also with
+/// another part before its ending.
+pub(crate) fn kept_edit(name: &str) -> Option<NewContent> {
+    let stem = name.strip_suffix(".md")?;
+    NewContent::parse(stem).or_else(|| NewContent::parse(stem.rsplit_once('.')?.0))
 }
 
 /// Writes a text under this name, or sees to it that it is there, whole and durable. False: something else is.

@@ -130,12 +130,12 @@ impl Dir for NativeDir {
 
     fn stat(&self, name: &str) -> FsResult<Stat> {
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(error)?;
+        let time = |seconds, nanoseconds| Some(Time::new(seconds, u32::try_from(nanoseconds).ok()?));
         Ok(Stat {
             kind: kind(FileType::from_raw_mode(stat.st_mode)),
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: u32::try_from(stat.st_mtime_nsec)
-                .ok()
-                .map(|nanoseconds| Time::new(stat.st_mtime, nanoseconds)),
+            modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
         })
     }
 

@@ -396,17 +396,35 @@ fn delete<D: Dir>(quarantine: &D, id: EntryId) -> FsResult<()> {
 }
 
 /// Deletes entries that a committed run consumed and that are not staged any more, should they be in the
-/// quarantine. Returns how many there were, and those that can't be deleted for good, each with the reason.
+/// quarantine, or should somebody be taking them back from there. Returns how many there were, and those that
+/// can't be deleted for good, each with the reason.
 pub(crate) fn delete_set_aside<D: Dir>(
     staging: &D,
     ids: &[EntryId],
     durability: Durability,
 ) -> (u64, Vec<(EntryId, String)>) {
+    let all_failed = |doing: &str, error: &FsError| {
+        let reason = Error::io(doing, QUARANTINE_PATH, error).into_failure().message;
+        (0, ids.iter().map(|id| (*id, reason.clone())).collect())
+    };
+    let quarantine = match staging.open_dir(QUARANTINE) {
+        Ok(quarantine) => quarantine,
+        // Where it is no directory there is no quarantine.
+        Err(error) if matches!(error.kind, FsErrorKind::NotFound | FsErrorKind::WrongType) => {
+            return (0, Vec::new());
+        }
+        // It may hold one of them, which a retry would have consumed once more.
+        Err(error) => return all_failed("look for consumed entries in", &error),
+    };
     let (mut removed, mut failed) = (0, Vec::new());
-    // Where it is no directory there is no quarantine.
-    let Ok(quarantine) = staging.open_dir(QUARANTINE) else { return (removed, failed) };
     for id in ids {
-        match delete(&quarantine, *id) {
+        let deleted = match delete(&quarantine, *id) {
+            // A retry may have taken it back since it was not found among the staged. It can't be set aside again:
+            // the late owner that could has done so.
+            Err(error) if error.kind == FsErrorKind::NotFound => staging.unlink(&id.file_name()),
+            deleted => deleted,
+        };
+        match deleted {
             Ok(()) => removed += 1,
             Err(error) if error.kind == FsErrorKind::NotFound => {}
             Err(error) => failed.push((*id, error.to_string())),
@@ -414,14 +432,13 @@ pub(crate) fn delete_set_aside<D: Dir>(
     }
     // Before the run counts as ended, or a crash of the machine may bring one back. Also if there is none: whoever
     // deleted it may have been killed before it came to this, or have failed here.
-    if durability == Durability::Full
-        && let Err(error) = sync_names(&quarantine)
-    {
-        let reason =
-            format!("cannot synchronise {QUARANTINE_PATH}, where it may be after a power failure: {error}");
-        return (0, ids.iter().map(|id| (*id, reason.clone())).collect());
+    match durability {
+        Durability::Full => match sync_names(&quarantine) {
+            Ok(()) => (removed, failed),
+            Err(error) => all_failed("synchronise", &error),
+        },
+        Durability::None => (removed, failed),
     }
-    (removed, failed)
 }
 
 /// Removes notes of entries that are gone, and temporary files that killed writers left among them. The

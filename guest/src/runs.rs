@@ -98,6 +98,14 @@ pub struct Recovered {
     pub note: Option<String>,
 }
 
+/// Both notes of one run.
+pub(crate) fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+        (one, other) => one.or(other),
+    }
+}
+
 impl Recovered {
     fn new(run: RunId, owner: Owner, ending: Ending) -> Self {
         Recovered { run, owner, ending, removed: 0, failed: Vec::new(), unapplied: false, note: None }
@@ -463,11 +471,22 @@ impl<D: Dir> Runs<D> {
         Ok(Committed::Done)
     }
 
-    /// Step 5.
-    pub(crate) fn end(&self, run: RunId) {
-        // If it fails, or a successor did it, there is nothing to do here: the next one who takes the
-        // lock finds nothing to delete and does this.
-        let _ = self.unfinished.rename(&Progress::Committed.name(run), &self.dir, &run.file_name());
+    /// Step 5. If it fails nothing is lost: the next one who takes the lock finds nothing to delete and does
+    /// this. Returns what is to be known of that, as what can't be moved stands there until somebody sees to it.
+    pub(crate) fn end(&self, run: RunId) -> Option<String> {
+        let committed = Progress::Committed.name(run);
+        match self.unfinished.rename(&committed, &self.dir, &run.file_name()) {
+            Ok(()) => None,
+            // A successor was faster.
+            Err(error) if error.kind == FsErrorKind::NotFound => None,
+            Err(error) => {
+                let failed = Error::io("move to runs/ the file", unfinished_path(&committed), &error);
+                let message = failed.into_failure().message;
+                Some(format!(
+                    "all of it is done, but it could not be ended, which the next run tries again: {message}"
+                ))
+            }
+        }
     }
 
     /// Makes sure that a run that is not committed never will be.
@@ -525,12 +544,16 @@ impl<D: Dir> Runs<D> {
             // Its entries are not known, so they come again. It goes where people look.
             Found::Unreadable(reason) => {
                 // Not over an outcome that can be read.
-                match self.is_committed_and_ended(run)? {
-                    true => drop(self.unfinished.unlink(&Progress::Committed.name(run))),
+                let unended = match self.is_committed_and_ended(run)? {
+                    true => {
+                        let _ = self.unfinished.unlink(&Progress::Committed.name(run));
+                        None
+                    }
                     false => self.end(run),
-                }
+                };
                 let owner = Owner::unknown();
-                let note = Some(format!("its outcome can't be read, its entries come again: {reason}"));
+                let note = format!("its outcome can't be read, its entries come again: {reason}");
+                let note = joined(Some(note), unended);
                 let ending = Ending::Consolidated;
                 return Ok(Some(Recovered { note, ..Recovered::new(run, owner, ending) }));
             }
@@ -555,7 +578,7 @@ impl<D: Dir> Runs<D> {
         let Deleted { removed, failed, .. } = delete_entries(staging, outcome.entry_ids, durability);
         // Also if nothing was there to delete: whoever deleted it may not have come to this.
         match if durability == Durability::Full { sync_names(staging) } else { Ok(()) } {
-            Ok(()) if failed.is_empty() => self.end(run),
+            Ok(()) if failed.is_empty() => note = joined(note, self.end(run)),
             Ok(()) => {}
             Err(error) => note = Some(format!("its deletes may not survive a power failure: {error}")),
         }

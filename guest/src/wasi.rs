@@ -10,7 +10,7 @@ use crate::bindings::insomnia::consolidation::process;
 use crate::bindings::wasi::clocks::{monotonic_clock, wall_clock};
 use crate::bindings::wasi::filesystem::preopens;
 use crate::bindings::wasi::filesystem::types::{
-    Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
+    Datetime, Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
 };
 use crate::bindings::wasi::random;
 use crate::fs::{
@@ -137,12 +137,13 @@ impl Dir for WasiDir {
 
     fn stat(&self, name: &str) -> FsResult<Stat> {
         let stat = self.descriptor.stat_at(PathFlags::empty(), name).map_err(error)?;
+        let time =
+            |time: Datetime| Time::new(i64::try_from(time.seconds).unwrap_or(i64::MAX), time.nanoseconds);
         Ok(Stat {
             kind: kind(stat.type_),
             size: stat.size,
-            modified: stat
-                .data_modification_timestamp
-                .map(|time| Time::new(i64::try_from(time.seconds).unwrap_or(i64::MAX), time.nanoseconds)),
+            modified: stat.data_modification_timestamp.map(time),
+            changed: stat.status_change_timestamp.map(time),
         })
     }
 

@@ -129,6 +129,7 @@ impl From<doctor::FindingKind> for plain::FindingKind {
             doctor::FindingKind::UnusableEntry => Self::UnusableEntry,
             doctor::FindingKind::UnreadableRecord => Self::UnreadableRecord,
             doctor::FindingKind::DoubtfulRecord => Self::DoubtfulRecord,
+            doctor::FindingKind::KeptEdit => Self::KeptEdit,
             doctor::FindingKind::Foreign => Self::Foreign,
         }
     }

@@ -602,6 +602,9 @@ pub enum FindingKind {
     /// A memory record that says something which is hardly meant so: a kind that is not its directory's, a
     /// status that is none.
     DoubtfulRecord,
+    /// What somebody wrote into a record that a run, committed by then, has changed. It stays until it is moved
+    /// away.
+    KeptEdit,
     /// Something that does not belong where it is.
     Foreign,
 }
@@ -622,6 +625,7 @@ impl FindingKind {
             FindingKind::UnusableEntry => "unusable entry",
             FindingKind::UnreadableRecord => "unreadable record",
             FindingKind::DoubtfulRecord => "doubtful record",
+            FindingKind::KeptEdit => "kept edit",
             FindingKind::Foreign => "foreign",
         }
     }

@@ -613,7 +613,7 @@ impl Shared {
                 removed = run.removed,
                 not_deleted = run.failed.len(),
                 note = run.note,
-                "ended a run that its owner had left unfinished"
+                "went on with a run that its owner had left unfinished"
             );
         }
     }

@@ -560,6 +560,20 @@ fn unusable_entry_is_found_and_left() {
 }
 
 #[test]
+fn what_somebody_wrote_into_a_record_that_a_run_changed_is_found_and_left() {
+    let run = days_ago(40);
+    for name in [format!("{run}.0.md"), format!("{run}.12.0123456789abcdef.md"), format!("{run}.0.gone.md")] {
+        let workspace = TestWorkspace::new();
+        let path = format!("runs/.before/{name}");
+        workspace.put_note(&path, "by hand\n");
+        set_age(&workspace.root().join(&path), 40 * 86_400);
+        let found = is_found_and_left(&workspace, FindingKind::KeptEdit, &path);
+        assert!(found.detail.contains(&format!("into a record before run {run}")), "{found:?}");
+        assert!(found.detail.contains("take over what is still needed"), "{found:?}");
+    }
+}
+
+#[test]
 fn foreign_things_are_found_and_left() {
     let run = new_entry_id();
     for path in [
@@ -578,6 +592,7 @@ fn foreign_things_are_found_and_left() {
         format!("runs/.unfinished/{run}.committed.bak"),
         "runs/.before/README".into(),
         format!("runs/.before/{run}.md"),
+        format!("runs/.before/{run}.notes.md"),
     ] {
         let workspace = TestWorkspace::new();
         let file = workspace.root().join(&path);

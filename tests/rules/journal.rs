@@ -4,6 +4,7 @@
 use crate::support::faulty::{Call, Fault, Faults, FaultyDir, Op};
 use crate::support::system::{TestSystem, World};
 use crate::support::{TestWorkspace, names};
+use consolidation_guest::doctor::FindingKind;
 use consolidation_guest::durable::Durability;
 use consolidation_guest::error::{Error, ErrorCode};
 use consolidation_guest::fs::FsErrorKind;
@@ -609,6 +610,51 @@ fn what_somebody_wrote_between_the_commit_and_the_recovery_is_kept() {
     };
     assert_eq!([kept(0), kept(1), kept(2)], [Some("by hand\n".into()), None, Some("by hand too\n".into())]);
     assert!(!place.has_entry());
+    // Also when nobody has read the warning.
+    let found = place.workspace.open(&place.world.start(OWN)).examine().expect("examined");
+    let told: Vec<_> = found.iter().map(|found| (found.kind, found.path.clone())).collect();
+    let path = |index: u32| format!("{BEFORE_PATH}/{}.md", NewContent { run, index }.name());
+    assert_eq!(told, [(FindingKind::KeptEdit, path(0)), (FindingKind::KeptEdit, path(2))]);
+    assert!(found[0].detail.contains("memory/fact/changed.md"), "{found:?}");
+    assert!(found[1].detail.contains("memory/other/created.md"), "{found:?}");
+}
+
+#[test]
+fn run_that_can_not_be_ended_is_done_and_says_so() {
+    let place = Place::new();
+    let faults = Faults::none();
+    let (held, run) = place.hold(&faults, Durability::Full);
+    let refused =
+        move |_: usize, call: &Call| match call.op == Op::Rename && call.to == format!("runs/{run}.json") {
+            true => Fault::Refuse(FsErrorKind::Access),
+            false => Fault::Pass,
+        };
+    faults.become_(refused);
+    let said = |note: Option<&String>| {
+        let note = note.expect("it is said");
+        let cause =
+            format!("cannot move to runs/ the file runs/.unfinished/{run}.committed: permission denied");
+        assert!(note.contains("could not be ended") && note.contains(&cause), "{note}");
+    };
+    let report = held.release_with_cleanup().expect("released");
+    said(report.note.as_ref());
+    assert!(!place.has_entry());
+    assert_eq!(place.memory()["fact/changed.md"], "new text\n");
+    place.world.end(OWN);
+    // And so says everybody who can't do it either.
+    let again = place.workspace.open_faulty(&place.world.start(OTHER), &faults);
+    let (mut held, _) = again.acquire(&options(Durability::Full)).expect("held");
+    said(held.recovered()[0].note.as_ref());
+    let error = held.undo(run).expect_err("it has not ended");
+    assert!(error.message.contains("could not be ended yet"), "{error}");
+    held.release_only(None).expect("released");
+    let found = again.mend(&options(Durability::Full)).expect("examined");
+    let [unended] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((unended.kind, unended.mended), (FindingKind::UnfinishedRun, false));
+    said(Some(&unended.detail));
+    faults.become_(|_, _| Fault::Pass);
+    assert!(again.mend(&options(Durability::Full)).expect("examined")[0].mended);
+    assert_eq!(again.examine().expect("examined"), []);
 }
 
 #[test]

@@ -536,6 +536,38 @@ fn comment_that_stands_below_sources_after_a_change_leaves_the_file_readable() {
 }
 
 #[test]
+fn comments_within_a_value_that_goes_keep_their_bytes_lines_and_order() {
+    let text = RECORD.replace(
+        "title: \"Use SQLite\"",
+        "title: # one \u{a0}\n   # two\u{2028}\n# three  \n  Use # four \n    # five",
+    );
+    let changed = changed(&text, |record| record.title = "New".into());
+    let lines = "title: \"New\" # one \u{a0}\n   # two\u{2028}\n# three  \n  # four \n    # five";
+    assert_eq!(changed, RECORD.replace("title: \"Use SQLite\"", lines));
+}
+
+#[test]
+fn comment_between_sources_and_nothing_leaves_the_file_readable() {
+    for comment in ["# see \u{1}", "  # \u{b}", "#\u{85} "] {
+        for nothing in ["  ~", "  null # none"] {
+            for eol in ["\n", "\r\n"] {
+                let text = format!("---\ntitle: T\nsources:\n{comment}\n{nothing}\n---\n").replace('\n', eol);
+                let changed = changed(&text, |record| record.sources.push(source("s", 1, 2)));
+                assert!(changed.contains(&format!("sources:{eol}{comment}{eol}")), "{changed:?}");
+                assert_eq!(read(&changed).sources, [source("s", 1, 2)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn body_is_added_after_a_fence_that_ends_the_file_with_half_a_line_end() {
+    let text = "---\r\nkind: decision\r\nslug: use-sqlite\r\ntitle: \"T\"\r\nstatus: active\r\n---\r";
+    let changed = changed(text, |record| record.body = "---\nhello\n".into());
+    assert_eq!(changed, format!("{text}\n\r\n---\nhello\n"));
+}
+
+#[test]
 fn block_of_blanks_that_are_none_to_yaml_goes_as_a_whole() {
     for blanks in ["\u{2028}", "\u{a0}", "\u{3000} "] {
         let text = RECORD.replace("status: active", &format!("status: |\n  {blanks}\n  {blanks}"));
@@ -780,6 +812,25 @@ fn update_that_changes_nothing_is_no_change() {
 }
 
 #[test]
+fn title_that_nobody_could_propose_may_come_back_as_it_is() {
+    let long = "x".repeat(400);
+    for title in ["|\n  two\n  lines", "\"a\\tb\"", long.as_str()] {
+        let text = RECORD.replace("\"Use SQLite\"", title);
+        let memory = Memory::with(&[("decision/use-sqlite", &text)]);
+        let back = Update { title: Some(read(&text).title), ..known(update("decision/use-sqlite")) };
+        assert_eq!(memory.changes(&[Update { entries: Some(vec![]), ..back.clone() }]), []);
+        let body = Update { body: Some("Two files".into()), ..back.clone() };
+        assert!(memory.after(body).contains(title), "{title}");
+        // Also after it was another within the run, and not where it never was.
+        let mut draft = Draft::new(LIMITS);
+        memory.propose(&mut draft, &[Update { title: Some("New".into()), ..back.clone() }]).expect("taken");
+        memory.propose(&mut draft, &[back.clone()]).expect("taken");
+        let elsewhere = Update { kind: "fact".into(), body: Some("x".into()), ..back };
+        assert_eq!(memory.refusal(&[elsewhere]).code, ErrorCode::InvalidInput);
+    }
+}
+
+#[test]
 fn change_that_is_taken_back_disappears() {
     let memory = Memory::with(&[("decision/use-sqlite", RECORD)]);
     let retitled = |title: &str| known(Update { title: Some(title.into()), ..update("decision/use-sqlite") });
@@ -975,6 +1026,23 @@ fn record_that_changes_between_reading_and_proposing_is_a_conflict() {
         memory.propose(&mut draft, &updates).expect("proposed");
         assert_eq!(draft.changes().next().and_then(|change| change.before.as_deref()), after);
     }
+}
+
+#[test]
+fn edit_that_keeps_size_and_time_is_seen_by_who_watches() {
+    let memory = Memory::with(&[("decision/use-sqlite", RECORD)]);
+    let path = memory.path("decision/use-sqlite");
+    let before = fs::metadata(&path).expect("it is there");
+    let mut draft = Draft::new(LIMITS);
+    draft.watch(&memory.open()).expect("watched");
+    // The clock of a file system may stand for some milliseconds.
+    while fs::metadata(&path).expect("it is there").ctime_nsec() == before.ctime_nsec() {
+        fs::write(&path, RECORD.replace("One", "Two")).expect("written");
+        let file = fs::File::options().write(true).open(&path).expect("opened");
+        file.set_modified(before.modified().expect("a time")).expect("set back");
+    }
+    let body = Update { body: Some("New\n".into()), ..known(update("decision/use-sqlite")) };
+    assert_eq!(memory.propose(&mut draft, &[body]).expect_err("edited").code, ErrorCode::Conflict);
 }
 
 #[test]
@@ -1340,15 +1408,17 @@ fn nearly() -> impl Strategy<Value = String> {
 }
 
 /// The lines but those of what the path decides and of what is written as soon as anything changes,
-/// with the lines that such a value goes on in and the comments there, which move to its line.
+/// with the lines that such a value goes on in.
 fn lines_that_stay(text: &str) -> impl Iterator<Item = &str> {
     let mut in_value = false;
+    // Within quotes it may be text.
+    let is_comment = |line: &str| line.starts_with('#') && !text.contains(['"', '\'']);
     text.split_inclusive('\n').filter(move |line| {
         let fence = line.trim_end() == "---";
         let goes_on = line.trim().is_empty() || line.starts_with([' ', '\t', '#', '-', ']', '}']) && !fence;
         in_value = in_value && goes_on
             || ["kind", "slug", "title", "status", "updated"].iter().any(|key| line.contains(key));
-        !in_value
+        !in_value || is_comment(line)
     })
 }
 

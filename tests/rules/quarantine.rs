@@ -851,6 +851,57 @@ fn run_whose_delete_in_the_quarantine_may_not_last_stays_to_be_ended() {
 }
 
 #[test]
+fn run_that_can_not_look_into_the_quarantine_stays_to_be_ended() {
+    for kind in [FsErrorKind::Io, FsErrorKind::Access, FsErrorKind::NoSpace, FsErrorKind::Exhausted] {
+        let place = Place::new();
+        let faults = Faults::none();
+        let mut held = place.hold(&faults, Durability::Full);
+        held.record_consumed(vec![place.bad, place.other], new_entry_id()).expect("recorded");
+        let name = place.bad.file_name();
+        fs::create_dir(place.workspace.staged("quarantine")).expect("a directory");
+        fs::rename(place.workspace.staged(&name), place.quarantine(&name)).expect("set aside");
+        faults.become_(move |_, call| match call.op == Op::OpenDir && call.path.ends_with("quarantine") {
+            true => Fault::Refuse(kind),
+            false => Fault::Pass,
+        });
+        let report = held.release_with_cleanup().expect("released");
+        let [(id, reason)] = report.failed.as_slice() else { panic!("{report:?}") };
+        assert_eq!((*id, report.removed, report.missing), (place.bad, 1, 0));
+        assert!(reason.contains("look for consumed entries in _staging/quarantine"), "{reason}");
+        assert!(place.quarantine(&name).exists());
+        // Nobody gets it meanwhile, and the next owner deletes it.
+        assert_eq!(place.pod().consumed().expect("read"), [place.bad, place.other]);
+        place.world.end(OWN);
+        let next = place.hold_as(OTHER, &Faults::none(), Durability::Full);
+        let [recovered] = next.recovered() else { panic!("{:?}", next.recovered()) };
+        assert_eq!((recovered.removed, recovered.failed.as_slice()), (1, &[] as &[_]));
+        assert!(!place.quarantine(&name).exists());
+    }
+}
+
+#[test]
+fn consumed_entry_that_a_retry_takes_back_while_it_is_deleted_is_deleted_all_the_same() {
+    let place = Place::new();
+    let faults = Faults::none();
+    let mut held = place.hold(&faults, Durability::Full);
+    held.record_consumed(vec![place.bad, place.other], new_entry_id()).expect("recorded");
+    let name = place.bad.file_name();
+    let (staged, aside) = (place.workspace.staged(&name), place.quarantine(&name));
+    fs::create_dir(place.workspace.staged("quarantine")).expect("a directory");
+    fs::rename(&staged, &aside).expect("set aside");
+    let (from, to) = (aside.clone(), staged.clone());
+    faults.become_(move |_, call| {
+        if call.op == Op::Unlink && call.path.ends_with(&format!("quarantine/{name}")) {
+            fs::rename(&from, &to).expect("taken back");
+        }
+        Fault::Pass
+    });
+    let report = held.release_with_cleanup().expect("released");
+    assert_eq!((report.removed, report.missing, report.failed.as_slice()), (2, 0, &[] as &[_]));
+    assert!(!staged.exists() && !aside.exists());
+}
+
+#[test]
 fn attempts_left_by_an_owner_killed_after_its_deletes_go_with_the_next_run() {
     let mut seen = 0;
     for number in 0.. {

@@ -195,10 +195,13 @@ impl Disk {
     pub(super) fn stat(&self, dir: Ino, name: &str) -> FsResult<Stat> {
         let ino = self.find(dir, name)?;
         Ok(match &self.nodes[ino] {
-            Node::File(file) => {
-                Stat { kind: Kind::File, size: file.data.len() as u64, modified: Some(file.modified) }
-            }
-            _ => Stat { kind: self.kind(ino), size: 0, modified: None },
+            Node::File(file) => Stat {
+                kind: Kind::File,
+                size: file.data.len() as u64,
+                modified: Some(file.modified),
+                changed: None,
+            },
+            _ => Stat { kind: self.kind(ino), size: 0, modified: None, changed: None },
         })
     }
 

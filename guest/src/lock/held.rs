@@ -18,7 +18,7 @@ use crate::outcome::{Ending, Outcome};
 use crate::prelude::*;
 use crate::quarantine;
 use crate::record::LockRecord;
-use crate::runs::{Committed, Deleted, Recovered, delete_entries};
+use crate::runs::{Committed, Deleted, Recovered, delete_entries, joined};
 use crate::staging::{Snapshot, old_temporaries};
 use crate::system::System;
 use crate::workspace::{Workspace, fleeting_id};
@@ -97,7 +97,12 @@ impl<D: Dir, S: System> Held<D, S> {
         let outcome = match self.runs.ended(run)? {
             Some(outcome) => outcome,
             None => {
-                let message = format!("there is no outcome {path}; `log` shows the runs that are known");
+                let message = match self.runs.is_decided(run) {
+                    true => format!(
+                        "run {run} is committed and could not be ended yet, so it can't be undone yet; `doctor --fix` says why"
+                    ),
+                    false => format!("there is no outcome {path}; `log` shows the runs that are known"),
+                };
                 return Err(Error::new(ErrorCode::NotFound, message).at(path));
             }
         };
@@ -335,7 +340,7 @@ impl<D: Dir, S: System> Held<D, S> {
             })?;
         }
         if let Some(run) = self.run.take().filter(|_| !self.undeleted) {
-            self.runs.end(run);
+            self.kept = joined(self.kept.take(), self.runs.end(run));
         }
         (self.committed, self.tried, self.undeleted, self.ended) = (false, false, false, true);
         self.undoes = None;

@@ -161,7 +161,7 @@ pub struct Held<D, S> {
     changes: Vec<Change>,
     /// The records that a committed run changes, until that is done.
     changed: Vec<ChangedRecord>,
-    /// What people had written into them since the commit, in words.
+    /// What is to be known of the run besides, in words.
     kept: Option<String>,
     /// The run that has taken them.
     run: Option<RunId>,

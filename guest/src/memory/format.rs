@@ -106,8 +106,16 @@ struct Block<'a> {
     /// The lines that the value is written in. Comments and blank lines that follow are not among them.
     span: Range<usize>,
     /// The comments in those lines. Who rewrites the lines keeps them.
-    comments: Vec<&'a str>,
+    comments: Vec<Comment<'a>>,
     value: Value<'a>,
+}
+
+/// A comment, up to the end of its line.
+#[derive(Clone, Copy, Debug)]
+struct Comment<'a> {
+    /// With what it is indented by, if it has a line of its own.
+    text: &'a str,
+    own_line: bool,
 }
 
 #[derive(Debug)]
@@ -243,8 +251,12 @@ impl Document<'_> {
         if record.body != old.body {
             let mut body = String::new();
             if self.front.is_some() && !record.body.is_empty() {
-                let fence_ends = self.text[..self.rest].ends_with('\n');
-                body.push_str(if fence_ends { "" } else { eol });
+                // The fence may end the file, also with the first half of its line end.
+                body.push_str(match self.text[..self.rest].bytes().next_back() {
+                    Some(b'\n') => "",
+                    Some(b'\r') => "\n",
+                    _ => eol,
+                });
                 body.push_str(eol);
             }
             body.push_str(&record.body);
@@ -306,13 +318,13 @@ impl Document<'_> {
         }
         let (span, comments) = match &self.blocks[key] {
             Some(block) => (block.span.clone(), block.comments.as_slice()),
-            None => (place..place, &[] as &[&str]),
+            None => (place..place, &[] as &[Comment<'_>]),
         };
         let mut lines = String::new();
         if value.is_empty() {
             // The key goes; what people noted beside it stays.
             for comment in comments {
-                let _ = write!(lines, "{comment}{eol}");
+                let _ = write!(lines, "{}{eol}", comment.text);
             }
         } else {
             let always_quoted = key == TITLE;
@@ -364,12 +376,14 @@ impl Document<'_> {
     }
 }
 
-/// Ends a line, with the comments that stood in the lines that it replaces.
-fn push_comments(out: &mut String, comments: &[&str], eol: &str) {
+/// Ends a line, with the comments that stood in the lines that it replaces, in their order. One that had a line of
+/// its own gets one again: on the line of a key another rule holds for what may stand in it.
+fn push_comments(out: &mut String, comments: &[Comment<'_>], eol: &str) {
     for (index, comment) in comments.iter().enumerate() {
-        out.push_str(if index == 0 { " " } else { "  " });
-        out.push_str(comment);
-        out.push_str(if index + 1 == comments.len() { "" } else { eol });
+        let on_line = index == 0 && !comment.own_line;
+        out.push_str(if on_line { " " } else { eol });
+        out.push_str(if on_line || comment.own_line { "" } else { "  " });
+        out.push_str(comment.text);
     }
     out.push_str(eol);
 }
@@ -476,7 +490,7 @@ struct Member {
 struct Scalar<'a> {
     text: Option<String>,
     plain: bool,
-    comments: Vec<&'a str>,
+    comments: Vec<Comment<'a>>,
     /// The end of its last line.
     end: usize,
 }
@@ -626,7 +640,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Past blanks, line ends and comments.
-    fn skip(self, mut at: usize, end: usize, comments: &mut Vec<&'a str>) -> usize {
+    fn skip(self, mut at: usize, end: usize, comments: &mut Vec<Comment<'a>>) -> usize {
         loop {
             let mut found = self.text[at..end].trim_start_matches([' ', '\t', '\n']);
             while let Some(next) = found.strip_prefix("\r\n") {
@@ -637,13 +651,16 @@ impl<'a> Reader<'a> {
             if !found.starts_with('#') || !matches!(before, None | Some(b' ' | b'\t' | b'\n')) {
                 return at;
             }
-            comments.push(self.line(at, end).trim_end());
+            let start = self.line_start(at);
+            let own_line = self.text[start..at].bytes().all(|byte| matches!(byte, b' ' | b'\t'));
+            let text = self.line(if own_line { start } else { at }, end);
+            comments.push(Comment { text, own_line });
             at = self.next_line(at, end);
         }
     }
 
     /// After a value there may be nothing but comments. Where its last line ends.
-    fn tail(self, at: usize, end: usize, comments: &mut Vec<&'a str>) -> Result<usize, Problem> {
+    fn tail(self, at: usize, end: usize, comments: &mut Vec<Comment<'a>>) -> Result<usize, Problem> {
         let next = self.next_line(at, end);
         let mut found = self.skip(at, next, comments);
         if found == next {
@@ -754,7 +771,7 @@ impl<'a> Reader<'a> {
             return Ok(Scalar { text: Some(text), plain: false, comments, end });
         }
         if let Some((folded, indent, comment)) = block_header(self.line(start, end)) {
-            comments.extend(comment);
+            comments.extend(comment.map(|text| Comment { text, own_line: false }));
             let (text, end) = self.block_scalar(self.next_line(start, end), end, folded, indent)?;
             return Ok(Scalar { text: Some(text), plain: false, comments, end });
         }
@@ -767,13 +784,14 @@ impl<'a> Reader<'a> {
         start: usize,
         end: usize,
         on_line: bool,
-        mut comments: Vec<&'a str>,
+        mut comments: Vec<Comment<'a>>,
     ) -> Result<Scalar<'a>, Problem> {
         let mut text = String::new();
         let (mut at, mut last, mut breaks, mut ended) = (start, start, 0, false);
         while at < end {
             let next = self.next_line(at, end);
-            let content = self.line(at, end).trim_matches([' ', '\t']);
+            let line = self.line(at, end).trim_start_matches([' ', '\t']);
+            let content = line.trim_end_matches([' ', '\t']);
             if at != start && content.starts_with('#') {
                 ended = true;
             } else if !content.is_empty() {
@@ -787,7 +805,8 @@ impl<'a> Reader<'a> {
                 if is_collection && (at != start || !on_line) {
                     return problem(at, "a list or a mapping stands where one text belongs");
                 }
-                let (words, comment) = split_comment(content);
+                let (words, _) = split_comment(content);
+                let (_, comment) = split_comment(line);
                 match breaks {
                     0 => {}
                     1 => text.push(' '),
@@ -795,7 +814,7 @@ impl<'a> Reader<'a> {
                 }
                 text.push_str(words);
                 ended = comment.is_some();
-                comments.extend(comment);
+                comments.extend(comment.map(|text| Comment { text, own_line: false }));
                 breaks = 0;
                 last = next;
             }
@@ -1051,7 +1070,7 @@ fn block_header(line: &str) -> Option<(bool, Option<usize>, Option<&str>)> {
     let marks = header.strip_prefix(['|', '>'])?;
     let good = marks.len() <= 2 && marks.bytes().all(|mark| matches!(mark, b'1'..=b'9' | b'+' | b'-'));
     let indent = marks.bytes().find(u8::is_ascii_digit).map(|digit| usize::from(digit - b'0'));
-    good.then(|| (header.starts_with('>'), indent, comment.map(str::trim_end)))
+    good.then(|| (header.starts_with('>'), indent, comment))
 }
 
 /// The text of a quoted scalar, and how long it is with its quotes.

@@ -325,11 +325,12 @@ pub(crate) fn read_record(memory: &impl Dir, name: &RecordName) -> Result<Option
     }
 }
 
-/// The size of a file and when it was changed.
-pub(crate) type Mark = (u64, Option<Time>);
+/// The size of a file and when it was changed, by what programs can set and by what they can't: who copies a
+/// text of the same size over it may keep the first.
+pub(crate) type Mark = (u64, Option<Time>, Option<Time>);
 
 fn mark(dir: &impl Dir, name: &RecordName) -> Option<Mark> {
-    dir.stat(&name.file_name()).ok().map(|stat| (stat.size, stat.modified))
+    dir.stat(&name.file_name()).ok().map(|stat| (stat.size, stat.modified, stat.changed))
 }
 
 /// The kind that a name in `memory/` stands for.
