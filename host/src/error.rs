@@ -319,9 +319,12 @@ pub(crate) fn starved(source: &io::Error) -> String {
 }
 
 fn not_set_up(reason: &str) -> io::Error {
-    io::Error::other(format!(
-        "the sandbox can't be set up: {reason}; look at the limits of this process (`ulimit -v`, `-f`, `-n`)"
-    ))
+    io::Error::other(format!("the sandbox can't be set up: {}", limited(reason)))
+}
+
+/// What the system refuses to this process, and what helps.
+pub(crate) fn limited(reason: impl fmt::Display) -> String {
+    format!("{reason}; look at the limits of this process (`ulimit -v`, `-f`, `-n`)")
 }
 
 /// The answer of the system that an error comes from, if it comes from one.

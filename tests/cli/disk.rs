@@ -304,6 +304,25 @@ fn what_the_host_lacks_is_no_defect_of_the_component() {
     assert!(!ran.err.contains("defect"), "{}", ran.err);
 }
 
+/// At some limits the sandbox has all that it needs, and the command has not.
+#[test]
+fn command_that_the_system_refuses_to_start_is_a_fault_of_nobody() {
+    let mut refused = 0;
+    for limit in 8..=20 {
+        let workspace = TestWorkspace::new();
+        workspace.stage(1);
+        let script =
+            format!("ulimit -n {limit}; exec \"$CONSOLIDATE\" run --max-attempts 1 --updates -- true");
+        let ran = Program::shell(&script).current_dir(workspace.root()).run();
+        assert!(matches!(ran.status.code(), Some(0 | 74)), "{limit}: {ran:?}");
+        refused += usize::from(ran.err.contains("cannot start the command"));
+        assert!(ran.status.success() || ran.err.contains("`ulimit -n`"), "{limit}: {ran:?}");
+        assert!(!workspace.staged("quarantine").exists(), "{limit}: {ran:?}");
+        assert_eq!(workspace.ids().len(), usize::from(!ran.status.success()), "{limit}: {ran:?}");
+    }
+    assert!(refused > 0);
+}
+
 /// As large a file as this process may not make is told from a disk that is full, which has another remedy.
 #[test]
 fn entry_beyond_the_limit_on_the_size_of_files_is_not_staged_and_the_limit_is_named() {

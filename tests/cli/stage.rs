@@ -370,6 +370,23 @@ fn entry_that_is_too_large_is_refused() {
 }
 
 /// Pretty JSON of a deep value is far longer than the value.
+/// What never ends is not taken into memory until there is none left.
+#[test]
+fn line_without_an_end_is_refused_without_reading_on() {
+    let workspace = TestWorkspace::new();
+    let script = "ulimit -v 4000000; exec \"$CONSOLIDATE\" --json stage /dev/zero";
+    let error = Program::shell(script).current_dir(workspace.root()).run().exits(65).json_error();
+    assert_eq!(error["line"], 1);
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.starts_with("line 1: it has more than 16 MiB"), "{message}");
+    let mut input = payload(1);
+    input.push('\n');
+    input.push_str(&"x".repeat(33 << 20));
+    let ran = workspace.consolidate(["stage"]).input(input).run().exits(65);
+    assert!(ran.err.contains("line 2: it has more than 16 MiB"), "{}", ran.err);
+    assert_eq!(workspace.ids(), Vec::<String>::new());
+}
+
 #[test]
 fn deeply_nested_payload_is_refused() {
     let workspace = TestWorkspace::new();

@@ -18,6 +18,7 @@ use proptest::sample::select;
 use proptest::string::string_regex;
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// A record as people leave it behind: everything in it is known to the reader.

@@ -136,6 +136,13 @@ impl Command {
         printed: Printed,
         events: &Events,
     ) -> io::Result<Self> {
+        // The gate is this program, which is there: what fails is refused by the system.
+        Self::try_start(command, root, printed, events).map_err(|error| {
+            io::Error::other(format!("{error}; look at the limits of this process (`ulimit -n`, `-u`, `-v`)"))
+        })
+    }
+
+    fn try_start(command: &[OsString], root: &Path, printed: Printed, events: &Events) -> io::Result<Self> {
         let mut gate = std::process::Command::new(own_executable()?);
         gate.arg("__gate").arg("--").args(command).stdin(Stdio::piped());
         // For a command that stages something itself, or asks for the status.

@@ -4,12 +4,16 @@ use super::output::{Failure, Output};
 use crate::{Error, Source, Workspace};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 /// How many payloads, and about how many bytes, go to the component in one call.
 const CHUNK_PAYLOADS: usize = 100;
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
+
+/// A line of so many bytes is refused without reading on, whether it ends or not. An entry has far fewer.
+const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -76,19 +80,40 @@ pub(super) fn run(workspace: &Workspace, arguments: &Arguments, output: &Output)
 }
 
 fn read_input(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
-    let mut input = Vec::new();
     match arguments.file.as_deref().filter(|file| *file != "-") {
         Some(file) => {
-            input = std::fs::read(file).map_err(|error| Failure::file("read", file, &error))?;
+            let failed = |error| Failure::file("read", file, &error);
+            let opened = File::open(file).map_err(failed)?;
+            let size = opened.metadata().map_or(0, |metadata| metadata.len());
+            read_lines(opened, usize::try_from(size).unwrap_or(0), failed)
         }
         None => {
-            std::io::stdin()
-                .lock()
-                .read_to_end(&mut input)
-                .map_err(|error| Failure::io(format!("cannot read standard input: {error}")))?;
+            let failed = |error| Failure::io(format!("cannot read standard input: {error}"));
+            read_lines(std::io::stdin().lock(), 0, failed)
         }
     }
-    Ok(input)
+}
+
+/// All of it, unless it has a line that can't be an entry: what never ends would take all memory.
+fn read_lines(
+    mut from: impl Read,
+    size: usize,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<Vec<u8>, Failure> {
+    let mut input = Vec::new();
+    input.try_reserve_exact(size).map_err(|error| failed(error.into()))?;
+    loop {
+        let before = input.len();
+        let read = from.by_ref().take(MAX_LINE_BYTES).read_to_end(&mut input).map_err(&failed)?;
+        if (read as u64) < MAX_LINE_BYTES {
+            return Ok(input);
+        }
+        if !input[before..].contains(&b'\n') {
+            let line = line_at(&input, before);
+            let what = format!("it has more than {} MiB, and an entry 1 MiB at most", MAX_LINE_BYTES >> 20);
+            return Err(malformed_at(line, &what));
+        }
+    }
 }
 
 /// Splits the input: JSON Lines if its first line is a JSON value by itself, else one JSON value over

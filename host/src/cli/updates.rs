@@ -55,7 +55,7 @@ impl<'a> UpdatesCommand<'a> {
     fn run(&self, lines: Vec<u8>) -> Result<Vec<u8>, ConsolidatorError> {
         let (root, printed) = (self.workspace.root(), Printed::Collected(MAX_PRINTED));
         let mut command = Command::start(self.command, root, printed, self.events)
-            .map_err(|error| ConsolidatorError::Broken(format!("cannot start the command: {error}")))?;
+            .map_err(|error| ConsolidatorError::Workspace(Error::engine("start the command", error)))?;
         let recorded = self.record_group(Some(command.group()));
         match recorded {
             Ok(()) => command.open_gate(),

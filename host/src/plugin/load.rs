@@ -6,7 +6,7 @@ use super::cache::Cache;
 use super::sandbox::State;
 use super::world::{self, Built, World};
 use super::{PluginError, PluginOptions, clip, wasi};
-use crate::error::causes;
+use crate::error::{causes, limited, system_error};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -74,7 +74,11 @@ fn compile(
         Some(directory) => Cache::new(directory).component(engine, bytes),
         None => Component::from_binary(engine, bytes),
     };
-    compiled.map_err(|error| PluginError::Compile { file: file.to_owned(), reason: reason(&error) })
+    compiled.map_err(|error| match system_error(error.as_ref()) {
+        // What is refused to the compiler says nothing of the plugin.
+        Some(_) => PluginError::Host { file: file.to_owned(), reason: limited(reason(&error)) },
+        None => PluginError::Compile { file: file.to_owned(), reason: reason(&error) },
+    })
 }
 
 #[cfg(not(feature = "compile"))]
