@@ -43,6 +43,11 @@ impl Memory {
         Memory { records, ..Memory::default() }
     }
 
+    /// Of all records, by name.
+    fn bodies(&self) -> Vec<String> {
+        self.records.values().map(|(_, record)| record.body.clone()).collect()
+    }
+
     /// A batch of these payloads, each an entry of the segment `s/1`, at positions of its own.
     fn batch(&mut self, payloads: &[&str]) -> Vec<Update> {
         let entries: Vec<Entry<'_>> =
@@ -302,13 +307,25 @@ fn unexpected_json_is_left_out_and_said() {
     assert_eq!(memory.body(&format!("attempt/{}", slug::of("s/1"))), "- tried: a\n");
 }
 
+/// Nothing that an entry says is left out, however long it is.
 #[test]
-fn huge_item_is_clipped_and_said() {
-    let mut memory = Memory::default();
-    memory.batch(&[&discussion("a", &[&"é".repeat(MAX_LINE_BYTES)])]);
-    let body = memory.body("discussion/a");
-    assert!(body.len() <= MAX_LINE_BYTES + 1 && body.ends_with("...\n"));
-    assert_eq!(memory.warnings.len(), 1);
+fn huge_item_goes_on_in_others() {
+    for (word, many, between) in [("é".repeat(MAX_LINE_BYTES), 1, ""), ("- word".repeat(9), 9_000, " ")] {
+        let text = vec![word.as_str(); many].join(between);
+        let mut memory = Memory::default();
+        memory.batch(&[&discussion("a", &[&text])]);
+        let before = memory.bodies();
+        let lines: Vec<&str> = before.iter().flat_map(|body| body.lines()).collect();
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= MAX_LINE_BYTES), "{}", lines.len());
+        let (first, others) = lines.split_first().expect("an item");
+        let whole = others.iter().fold(first.trim_start_matches("- ").to_owned(), |whole, line| {
+            let rest = line.strip_prefix("- ... ").expect("it says that it goes on");
+            whole + between + rest
+        });
+        assert!(whole.trim_start_matches('\\') == text, "something is missing");
+        memory.batch(&[&discussion("a", &[&text])]);
+        assert_eq!(memory.bodies(), before);
+    }
 }
 
 #[test]

@@ -485,3 +485,56 @@ fn failure_of_the_workspace_after_a_commit_tells_what_was_committed_before() {
     assert_eq!(run["runs"].as_array().map(Vec::len), Some(1));
     assert_eq!(workspace.ids(), ids[1..]);
 }
+
+/// The script of the README, as somebody who copies it. Records are as people leave them.
+#[test]
+fn example_of_the_readme_adds_to_what_people_wrote_and_twice_does_no_harm() {
+    let readme = include_str!("../../README.md");
+    let (_, script) = readme.split_once("```python\n").expect("it has a script");
+    let (script, _) = script.split_once("```").expect("it ends");
+    let workspace = TestWorkspace::new();
+    let has_python = Program::shell("python3 --version").run().status.success();
+    assert!(has_python || !cfg!(target_os = "linux"), "there is no python3 to run the script");
+    if !has_python {
+        return;
+    }
+    fs::write(workspace.root().join("ask-a-model.py"), script).expect("written");
+    let kind = workspace.root().join("memory/decision");
+    fs::create_dir_all(&kind).expect("directories");
+    let by_hand = [
+        ("dots.md", "---\ntitle: mine\n...\n\n- old\n"),
+        ("crlf.md", "--- \r\ntitle: b\r\n---\r\n\r\n- old\r\n"),
+    ];
+    for (name, text) in by_hand {
+        fs::write(kind.join(name), text).expect("written");
+    }
+    let decision = |chosen: &str| {
+        let source = r#"{"segment_id": "s", "range": [0, 1]}"#;
+        format!(
+            r#"{{"source": {source}, "decisions": [{{"options": [], "chosen": "{chosen}", "rationale": "new\n one"}}]}}"#
+        )
+    };
+    let lines = ["dots", "CRLF", "", "Fresh"].map(decision).join("\n");
+    let run = || {
+        workspace.consolidate(["stage"]).input(&*lines).run().exits(0);
+        let path = r#"PATH="$(dirname "$CONSOLIDATE"):$PATH""#;
+        let script = format!("{path}; export PATH; exec consolidate run --updates -- python3 ask-a-model.py");
+        let ran = Program::shell(&script).current_dir(workspace.root()).run().exits(0);
+        (
+            ran.out,
+            ["dots", "crlf", "other", "fresh"]
+                .map(|slug| workspace.text(&format!("memory/decision/{slug}.md"))),
+        )
+    };
+    let (out, first) = run();
+    assert_eq!(out, "consolidated 4 entries: 2 records created, 2 changed\n");
+    for (text, end) in first.iter().zip([
+        "...\n\n- old\n- new one\n",
+        "---\r\n\r\n- old\r\n- new one\r\n",
+        "---\n\n- new one\n",
+        "---\n\n- new one\n",
+    ]) {
+        assert!(text.ends_with(end), "{text:?}");
+    }
+    assert_eq!(run(), ("consolidated 4 entries: 0 records created, 0 changed\n".into(), first));
+}

@@ -1,7 +1,7 @@
 //! From entries to updates. Invariant: each record is read once and written at most once for a batch, in
 //! the order in which the entries first touch them; a body grows at its end or stays.
 
-use crate::markdown::clip;
+use crate::markdown::{clip, pieces};
 use crate::payload;
 use crate::slug;
 use std::collections::btree_map;
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// record's file may have four times as many.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// A line is clipped to this, in bytes: a text of that length is no digest of anything.
+/// A longer item goes on in another one, in bytes, so that it fits into the parts of a record.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// A title is clipped to this, in bytes.
@@ -103,16 +103,10 @@ pub fn digest(entries: &[Entry<'_>], host: &mut impl Host) -> Result<Vec<Update>
             digest.host.debug(&format!("entry {}: {message}", entry.id));
         });
         for mut item in items {
-            if item.line.len() > MAX_LINE_BYTES {
-                digest.host.warn(&format!(
-                    "entry {}: an item of {} bytes for {} is clipped to {MAX_LINE_BYTES}",
-                    entry.id,
-                    item.line.len(),
-                    item.kind
-                ));
-                item.line = clip(&item.line, MAX_LINE_BYTES);
+            for piece in pieces(std::mem::take(&mut item.line), MAX_LINE_BYTES) {
+                item.line = piece;
+                digest.add(entry, &item)?;
             }
-            digest.add(entry, &item)?;
         }
     }
     Ok(digest.updates())

@@ -16,7 +16,7 @@
 //! a record has already is not added again: only its source is, if that is new.
 //!
 //! A body of [`digest::MAX_BODY_BYTES`] goes on in the record `<slug>-2`, then `-3`, and so on. A record
-//! that somebody retired, or whose file can't be read, is passed over in the same way. One that was
+//! that somebody retired, or that can't be understood, is passed over in the same way. One that was
 //! replaced goes on in its replacement.
 //!
 //! The rules are plain functions over the trait [`digest::Host`], so that they are tested natively.

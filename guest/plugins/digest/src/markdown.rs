@@ -22,6 +22,21 @@ pub fn clip(text: &str, max_bytes: usize) -> String {
     format!("{}...", text[..end].trim_end())
 }
 
+/// A list item as it is, or, if it has more bytes than that, as several: those after the first begin with `...`.
+pub fn pieces(mut line: String, max_bytes: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    while line.len() > max_bytes {
+        let most = line.floor_char_boundary(max_bytes);
+        // Between words, unless one is longer than half of it.
+        let end = line[..most].rfind(' ').filter(|at| *at > most / 2).unwrap_or(most);
+        let rest = item(&format!("... {}", line[end..].trim_start()));
+        line.truncate(end);
+        pieces.push(std::mem::replace(&mut line, rest));
+    }
+    pieces.push(line);
+    pieces
+}
+
 /// The line, without its end, of a list item with this text, which is one line already.
 pub fn item(text: &str) -> String {
     let mut line = String::with_capacity(text.len() + 3);
