@@ -17,6 +17,20 @@ impl TestWorkspace {
             .args(["--", "sh", "-c", script])
     }
 
+    /// Runs the script of the README, as somebody who copies it. None: there is no Python here.
+    fn asks_a_model<'a>(&'a self, options: &'a str) -> Option<impl Fn() -> Program + use<'a>> {
+        if std::process::Command::new("python3").arg("--version").output().is_err() {
+            eprintln!("there is no python3 here");
+            return None;
+        }
+        let (_, script) = include_str!("../../README.md").split_once("```python\n").expect("it has a script");
+        let (script, _) = script.split_once("```").expect("it ends");
+        fs::write(self.root().join("ask-a-model.py"), script).expect("written");
+        let path = r#"PATH="$(dirname "$CONSOLIDATE"):$PATH"; export PATH"#;
+        let run = format!("{path}; exec consolidate run {options} --updates -- python3 ask-a-model.py");
+        Some(move || Program::shell(&run).current_dir(self.root()))
+    }
+
     /// Stages payloads of these positions.
     #[track_caller]
     fn stage_positions(&self, positions: &[usize]) -> Vec<String> {
@@ -443,20 +457,12 @@ fn no_command_at_all_names_those_that_there_are() {
 /// The script that the README shows does what the README says: the same material once more changes nothing.
 #[test]
 fn command_of_the_readme_writes_records_and_bears_entries_twice() {
-    if std::process::Command::new("python3").arg("--version").output().is_err() {
-        eprintln!("there is no python3 here");
-        return;
-    }
     let project = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let readme = std::fs::read_to_string(project.join("README.md")).expect("the README");
-    let script =
-        readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a script");
     let workspace = TestWorkspace::new();
-    std::fs::write(workspace.root().join("script.py"), script).expect("written");
+    let Some(asks) = workspace.asks_a_model("--json --batch-entries 4") else { return };
     let run = || {
         workspace.consolidate(["stage"]).args([project.join("tests/sample/payloads.jsonl")]).run().exits(0);
-        let command = ["run", "--json", "--updates", "--batch-entries", "4", "--", "python3", "script.py"];
-        workspace.consolidate(command).current_dir(workspace.root()).run().exits(0).json()["records"].clone()
+        asks().run().exits(0).json()["records"].clone()
     };
     assert!(run()["created"].as_u64().is_some_and(|created| created > 3));
     let path = workspace.root().join("memory/decision/metres.md");
@@ -486,19 +492,10 @@ fn failure_of_the_workspace_after_a_commit_tells_what_was_committed_before() {
     assert_eq!(workspace.ids(), ids[1..]);
 }
 
-/// The script of the README, as somebody who copies it. Records are as people leave them.
 #[test]
-fn example_of_the_readme_adds_to_what_people_wrote_and_twice_does_no_harm() {
-    let readme = include_str!("../../README.md");
-    let (_, script) = readme.split_once("```python\n").expect("it has a script");
-    let (script, _) = script.split_once("```").expect("it ends");
+fn command_of_the_readme_adds_to_what_people_wrote_in_every_style() {
     let workspace = TestWorkspace::new();
-    let has_python = Program::shell("python3 --version").run().status.success();
-    assert!(has_python || !cfg!(target_os = "linux"), "there is no python3 to run the script");
-    if !has_python {
-        return;
-    }
-    fs::write(workspace.root().join("ask-a-model.py"), script).expect("written");
+    let Some(asks) = workspace.asks_a_model("") else { return };
     let kind = workspace.root().join("memory/decision");
     fs::create_dir_all(&kind).expect("directories");
     let by_hand = [
@@ -517,9 +514,7 @@ fn example_of_the_readme_adds_to_what_people_wrote_and_twice_does_no_harm() {
     let lines = ["dots", "CRLF", "", "Fresh"].map(decision).join("\n");
     let run = || {
         workspace.consolidate(["stage"]).input(&*lines).run().exits(0);
-        let path = r#"PATH="$(dirname "$CONSOLIDATE"):$PATH""#;
-        let script = format!("{path}; export PATH; exec consolidate run --updates -- python3 ask-a-model.py");
-        let ran = Program::shell(&script).current_dir(workspace.root()).run().exits(0);
+        let ran = asks().run().exits(0);
         (
             ran.out,
             ["dots", "crlf", "other", "fresh"]

@@ -825,7 +825,7 @@ fn title_that_nobody_could_propose_may_come_back_as_it_is() {
         // Also after it was another within the run, and not where it never was.
         let mut draft = Draft::new(LIMITS);
         memory.propose(&mut draft, &[Update { title: Some("New".into()), ..back.clone() }]).expect("taken");
-        memory.propose(&mut draft, &[back.clone()]).expect("taken");
+        memory.propose(&mut draft, std::slice::from_ref(&back)).expect("taken");
         let elsewhere = Update { kind: "fact".into(), body: Some("x".into()), ..back };
         assert_eq!(memory.refusal(&[elsewhere]).code, ErrorCode::InvalidInput);
     }
