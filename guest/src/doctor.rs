@@ -203,11 +203,11 @@ impl<D: Dir, S: System> Workspace<D, S> {
         let mut before = self.examine()?;
         let (held, _) = self.acquire(options)?;
         let swept = held.sweep();
-        // What remains tells what was mended, whatever went wrong on the way.
         // Why a run could not be ended is only known here.
         let unended =
             |run: &Recovered| Some((unfinished_path(&Progress::Committed.name(run.run)), run.note.clone()?));
         let unended: Vec<_> = held.recovered().iter().filter_map(unended).collect();
+        // What remains tells what was mended, whatever went wrong on the way.
         let released = held.release_only(None);
         let after = self.examine()?;
         swept?;

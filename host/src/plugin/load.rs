@@ -6,7 +6,9 @@ use super::cache::Cache;
 use super::sandbox::State;
 use super::world::{self, Built, World};
 use super::{PluginError, PluginOptions, clip, wasi};
-use crate::error::{causes, limited, system_error};
+use crate::error::causes;
+#[cfg(feature = "compile")]
+use crate::error::{limited, system_error};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
