@@ -317,14 +317,23 @@ fn huge_item_goes_on_in_others() {
         let before = memory.bodies();
         let lines: Vec<&str> = before.iter().flat_map(|body| body.lines()).collect();
         assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= MAX_LINE_BYTES), "{}", lines.len());
-        let (first, others) = lines.split_first().expect("an item");
-        let whole = others.iter().fold(first.trim_start_matches("- ").to_owned(), |whole, line| {
-            let rest = line.strip_prefix("- ... ").expect("it says that it goes on");
-            whole + between + rest
-        });
-        assert!(whole.trim_start_matches('\\') == text, "something is missing");
+        let parts: Vec<&str> = (1..)
+            .zip(&lines)
+            .map(|(number, line)| {
+                let rest = line.strip_prefix(&format!("- ({number}/{} of ", lines.len()));
+                rest.and_then(|rest| rest.split_once(") ")).expect("it says which piece it is").1
+            })
+            .collect();
+        assert!(parts.join(between).trim_start_matches('\\') == text, "something is missing");
         memory.batch(&[&discussion("a", &[&text])]);
         assert_eq!(memory.bodies(), before);
+        // Another one that begins or ends like it has pieces of its own.
+        for other in [format!("{text}{between}x"), format!("x{between}{text}")] {
+            let mut memory = Memory::default();
+            memory.batch(&[&discussion("a", &[&text, &other])]);
+            let all: usize = memory.bodies().iter().map(|body| body.lines().count()).sum();
+            assert!(all >= 2 * lines.len(), "{all}");
+        }
     }
 }
 

@@ -219,6 +219,13 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 finding.detail = format!("{}; {note}", finding.detail);
             }
         }
+        // Ending a run may have put what somebody wrote aside just now.
+        let is_new = |finding: &Finding| {
+            finding.kind == FindingKind::KeptEdit && !before.iter().any(|known| known.path == finding.path)
+        };
+        let new: Vec<Finding> = after.into_iter().filter(is_new).collect();
+        before.extend(new);
+        order::sort(&mut before);
         Ok(before)
     }
 
@@ -378,8 +385,8 @@ impl<D: Dir, S: System> Workspace<D, S> {
                 let path =
                     self.runs()?.and_then(|runs| runs.changed_record(content)).map(|record| record.path());
                 let detail = format!(
-                    "what somebody wrote into {} before run {}, which was committed already, put its own there; \
-                     take over what is still needed, and move the file away",
+                    "it is what stood in {} when run {} put its own there, and what no run has read: somebody \
+                     wrote it, as it seems; take over what is still needed, and move the file away",
                     path.as_deref().unwrap_or("a record"),
                     content.run
                 );

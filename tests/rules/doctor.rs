@@ -568,7 +568,7 @@ fn what_somebody_wrote_into_a_record_that_a_run_changed_is_found_and_left() {
         workspace.put_note(&path, "by hand\n");
         set_age(&workspace.root().join(&path), 40 * 86_400);
         let found = is_found_and_left(&workspace, FindingKind::KeptEdit, &path);
-        assert!(found.detail.contains(&format!("into a record before run {run}")), "{found:?}");
+        assert!(found.detail.contains(&format!("in a record when run {run}")), "{found:?}");
         assert!(found.detail.contains("take over what is still needed"), "{found:?}");
     }
 }

@@ -619,6 +619,21 @@ fn what_somebody_wrote_between_the_commit_and_the_recovery_is_kept() {
     assert!(found[1].detail.contains("memory/other/created.md"), "{found:?}");
 }
 
+/// Nobody else would say it: the one who mends takes no notice of warnings.
+#[test]
+fn doctor_that_ends_a_run_names_what_somebody_wrote_meanwhile() {
+    let place = Place::new();
+    let run = committed_and_killed(&place);
+    place.write("fact", "changed", "by hand\n");
+    let found =
+        place.workspace.open(&place.world.start(OTHER)).mend(&options(Durability::Full)).expect("mended");
+    let path = format!("{BEFORE_PATH}/{}.md", NewContent { run, index: 0 }.name());
+    let kept: Vec<_> = found.iter().filter(|found| found.kind == FindingKind::KeptEdit).collect();
+    assert_eq!(kept.iter().map(|found| (&found.path, found.mended)).collect::<Vec<_>>(), [(&path, false)]);
+    assert!(kept[0].detail.contains("memory/fact/changed.md"), "{found:?}");
+    assert!(found.iter().filter(|found| found.kind == FindingKind::UnfinishedRun).all(|found| found.mended));
+}
+
 #[test]
 fn run_that_can_not_be_ended_is_done_and_says_so() {
     let place = Place::new();

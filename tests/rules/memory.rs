@@ -548,6 +548,20 @@ fn comments_within_a_value_that_goes_keep_their_bytes_lines_and_order() {
 }
 
 #[test]
+fn comment_of_a_key_that_goes_is_no_line_of_the_text_before_it() {
+    for before in [
+        "status: active\ntitle: |\n  Use SQLite\n",
+        "status: replaced\ntitle: >\n  Use SQLite\nnote: |\n  mine\n",
+    ] {
+        let text = format!(
+            "---\nkind: decision\nslug: use-sqlite\n{before}replaced_by:\n   # May\n  decision/x # x\n---\n"
+        );
+        let changed = changed(&text, |record| record.replaced_by = None);
+        assert!(changed.contains(&format!("{before}# May\n# x\n")), "{changed:?}");
+    }
+}
+
+#[test]
 fn comment_between_sources_and_nothing_leaves_the_file_readable() {
     for comment in ["# see \u{1}", "  # \u{b}", "#\u{85} "] {
         for nothing in ["  ~", "  null # none"] {

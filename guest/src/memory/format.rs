@@ -322,9 +322,10 @@ impl Document<'_> {
         };
         let mut lines = String::new();
         if value.is_empty() {
-            // The key goes; what people noted beside it stays.
+            // The key goes; what people noted beside it stays. Not indented: it would be a line of a block of
+            // text that stands before it.
             for comment in comments {
-                let _ = write!(lines, "{}{eol}", comment.text);
+                let _ = write!(lines, "{}{eol}", comment.text.trim_start_matches([' ', '\t']));
             }
         } else {
             let always_quoted = key == TITLE;

@@ -1,6 +1,8 @@
 //! Texts as single lines of Markdown. Invariant: whatever a text holds, its line is one item of a bullet
 //! list, and nothing in it begins another block (CommonMark 0.31). Markup within the line stays.
 
+use crate::slug::hash;
+
 /// The text on one line: white space and control characters become single spaces, none at the ends.
 pub fn fold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
@@ -22,19 +24,28 @@ pub fn clip(text: &str, max_bytes: usize) -> String {
     format!("{}...", text[..end].trim_end())
 }
 
-/// A list item as it is, or, if it has more bytes than that, as several: those after the first begin with `...`.
-pub fn pieces(mut line: String, max_bytes: usize) -> Vec<String> {
-    let mut pieces = Vec::new();
-    while line.len() > max_bytes {
-        let most = line.floor_char_boundary(max_bytes);
-        // Between words, unless one is longer than half of it.
-        let end = line[..most].rfind(' ').filter(|at| *at > most / 2).unwrap_or(most);
-        let rest = item(&format!("... {}", line[end..].trim_start()));
-        line.truncate(end);
-        pieces.push(std::mem::replace(&mut line, rest));
+/// How many bytes say which piece of which item this is.
+const MAX_TAG: usize = 40;
+
+/// A list item as it is, or, if it has more bytes than that, as several. Each says which piece it is, and of what:
+/// no two items have one in common, so that each is there as a whole or not at all.
+pub fn pieces(line: String, max_bytes: usize) -> Vec<String> {
+    if line.len() <= max_bytes {
+        return vec![line];
     }
-    pieces.push(line);
-    pieces
+    let room = max_bytes - MAX_TAG;
+    let mut parts = Vec::new();
+    let mut rest = line.strip_prefix("- ").unwrap_or(&line);
+    while rest.len() > room {
+        let most = rest.floor_char_boundary(room);
+        // Between words, unless one is longer than half of it.
+        let end = rest[..most].rfind(' ').filter(|at| *at > most / 2).unwrap_or(most);
+        parts.push(&rest[..end]);
+        rest = rest[end..].trim_start();
+    }
+    parts.push(rest);
+    let (count, hash) = (parts.len(), hash(&line));
+    (1..).zip(parts).map(|(number, part)| item(&format!("({number}/{count} of {hash}) {part}"))).collect()
 }
 
 /// The line, without its end, of a list item with this text, which is one line already.

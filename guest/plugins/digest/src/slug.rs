@@ -74,7 +74,7 @@ fn ambiguous(words: &str) -> bool {
 
 /// FNV-1a of 64 bits, folded to 32: eight hexadecimal digits. It keeps topics apart that happen to look
 /// alike. Who makes two of them collide on purpose mixes only what is theirs.
-fn hash(text: &str) -> String {
+pub(crate) fn hash(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
