@@ -13,7 +13,8 @@
 //!
 //! Topics are the same if they differ only in case and in having spaces, hyphens or underscores between
 //! their words; [`slug`] keeps all others apart. Each item is one line of Markdown, and an item whose line
-//! a record has already is not added again: only its source is, if that is new.
+//! a record has already is not added again: only its source is, if that is new. One of more than
+//! [`digest::MAX_LINE_BYTES`] becomes several lines, each of which says which piece of what it is.
 //!
 //! A body of [`digest::MAX_BODY_BYTES`] goes on in the record `<slug>-2`, then `-3`, and so on. A record
 //! that somebody retired, or that can't be understood, is passed over in the same way. One that was
